@@ -1,0 +1,241 @@
+"""Every setting: its table, name, type, limits, default and the sentence that explains it.
+
+This is the only list. The loader, the error messages, `amqpd config show` and `conf/amqpd.toml`
+are all made from it. Units stand last in a name (`heartbeat_s`, `size_bytes_max`).
+
+`Config()` is a complete configuration with every default. Building a table directly
+(`Listen(port=0)`) does not check its values; `amqpd.config.sources.load` does.
+"""
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+PREFETCH_MAX: Final = 65_535
+CHANNELS_MAX: Final = 65_535
+MIB: Final = 1024 * 1024
+
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the configuration file. A subclass's docstring is the table's sentence."""
+
+
+class Listen(Table):
+    """Where clients connect."""
+
+    bind: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description='Addresses to listen on: "HOST", "HOST:PORT", "[IPv6]:PORT" or "unix:PATH".',
+        ),
+    ] = ("127.0.0.1",)
+    port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_535,
+            description="TCP port of every address in bind that names none; 0 takes any free port.",
+        ),
+    ] = 5672
+    backlog: Annotated[
+        int,
+        Meta(ge=1, le=65_535, description="Connections that may wait to be accepted, per address."),
+    ] = 1024
+
+
+class Connection(Table):
+    """What is offered to a client in connection.tune, and how long and how many may connect."""
+
+    heartbeat_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_535,
+            description="Heartbeat interval offered, in seconds; 0 offers none. The client decides.",
+        ),
+    ] = 60
+    frame_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=8192,
+            le=16 * MIB,
+            description="Largest frame offered and accepted, in bytes. Messages may be larger.",
+        ),
+    ] = 131_072
+    channels_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=CHANNELS_MAX,
+            description="Most channels a connection may have open; 0 is no limit.",
+        ),
+    ] = 2047
+    handshake_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86_400,
+            description="Seconds from the first byte to connection.open-ok before a client is cut off.",
+        ),
+    ] = 10.0
+    connections_max: Annotated[
+        int,
+        Meta(ge=0, description="Most connections at one time; 0 is no limit."),
+    ] = 0
+
+
+class User(Table):
+    """The user that exists from the start, and who may connect only from this machine."""
+
+    name: Annotated[Name, Meta(description="Name to log in with.")] = "guest"
+    password: Annotated[
+        str,
+        Meta(min_length=1, description="Password of that user.", extra={"secret": True}),
+    ] = "guest"
+    tags: Annotated[
+        tuple[str, ...],
+        Meta(description="Tags of that user, as in RabbitMQ: administrator, monitoring, ..."),
+    ] = ("administrator",)
+    configure: Annotated[
+        str,
+        Meta(description="Regular expression of the names that the user may declare and delete."),
+    ] = ".*"
+    write: Annotated[
+        str,
+        Meta(description="Regular expression of the names that the user may publish to."),
+    ] = ".*"
+    read: Annotated[
+        str,
+        Meta(description="Regular expression of the names that the user may consume from."),
+    ] = ".*"
+    loopback_users: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Users who may connect only from this machine; [] lets all from anywhere."
+        ),
+    ] = ("guest",)
+
+
+class Vhost(Table):
+    """Virtual hosts."""
+
+    default: Annotated[
+        Name,
+        Meta(description="The virtual host that exists from the start."),
+    ] = "/"
+
+
+class Node(Table):
+    """What the broker calls itself."""
+
+    name: Annotated[
+        Name,
+        Meta(description="Node and cluster name shown to clients (cluster_name)."),
+    ] = "amqpd@localhost"
+
+
+class Message(Table):
+    """Limits on a message."""
+
+    size_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=512 * MIB,
+            description="Largest message body, in bytes; a larger one closes its channel with 406.",
+        ),
+    ] = 16 * MIB
+
+
+class Consumer(Table):
+    """Limits on consumers."""
+
+    prefetch_default: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=PREFETCH_MAX,
+            description="Prefetch of a consumer whose channel never sent basic.qos; 0 is no limit.",
+        ),
+    ] = 0
+    per_channel_max: Annotated[
+        int,
+        Meta(ge=0, description="Most consumers on one channel; 0 is no limit."),
+    ] = 0
+
+
+class Storage(Table):
+    """Where durable things are kept."""
+
+    data_dir: Annotated[
+        str,
+        Meta(
+            description="Directory of the data; empty takes the platform's place for it:"
+            " $XDG_STATE_HOME/amqpd, ~/.local/state/amqpd,"
+            " on macOS ~/Library/Application Support/amqpd."
+        ),
+    ] = ""
+
+
+class Log(Table):
+    """What is written to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Least level that is written: debug, info, warning or error."),
+    ] = "info"
+    format: Annotated[
+        Literal["text", "json"],
+        Meta(description="text for people, json for one JSON object a line."),
+    ] = "text"
+
+
+class Compatibility(Table):
+    """Behaviour that newer RabbitMQ versions refuse. The defaults are those of RabbitMQ 4.2."""
+
+    transient_nonexclusive_queues: Annotated[
+        bool,
+        Meta(description="Allow queues that are neither durable nor exclusive."),
+    ] = True
+    global_qos: Annotated[
+        bool,
+        Meta(description="Let basic.qos with global=true share one prefetch in the whole channel."),
+    ] = True
+
+
+class Limits(Table):
+    """Bounds on what one connection may hold in memory."""
+
+    output_bytes_high: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            description="Bytes waiting to be sent to a client that pause deliveries to it.",
+        ),
+    ] = MIB
+    envelopes_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Routes remembered per connection (one per exchange, routing key and flags).",
+        ),
+    ] = 1024
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A complete configuration: one attribute a table, immutable, every default filled in."""
+
+    listen: Listen = field(default_factory=Listen)
+    connection: Connection = field(default_factory=Connection)
+    user: User = field(default_factory=User)
+    vhost: Vhost = field(default_factory=Vhost)
+    node: Node = field(default_factory=Node)
+    message: Message = field(default_factory=Message)
+    consumer: Consumer = field(default_factory=Consumer)
+    storage: Storage = field(default_factory=Storage)
+    log: Log = field(default_factory=Log)
+    compatibility: Compatibility = field(default_factory=Compatibility)
+    limits: Limits = field(default_factory=Limits)
