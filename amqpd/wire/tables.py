@@ -1,0 +1,100 @@
+"""Field tables as they stand in the buffer: where each entry is and of which type.
+
+pamqp decodes tables into Python values but forgets the field types and does not notice when a
+value runs over the end. RabbitMQ's texts name the types, a broken table must be refused, and CC/BCC
+are taken out of a table without touching the rest, so this module walks the raw bytes.
+
+Source: AMQP 0-9-1 section 4.2.5.5 and RabbitMQ's errata (the dialect of field types).
+"""
+
+from typing import NamedTuple
+
+DEPTH_MAX = 64  # nested tables and arrays; clients use two or three
+
+_FIXED_SIZES = {
+    b"t": 1, b"b": 1, b"B": 1, b"s": 2, b"u": 2, b"I": 4, b"i": 4, b"l": 8, b"L": 8,
+    b"f": 4, b"d": 8, b"D": 5, b"T": 8, b"V": 0,
+}  # fmt: skip
+
+# RabbitMQ's names of the field types, as its reply texts print them.
+TYPE_NAMES = {
+    b"t": "bool", b"b": "byte", b"B": "unsignedbyte", b"s": "short", b"u": "unsignedshort",
+    b"I": "signedint", b"i": "unsignedint", b"l": "long", b"L": "long", b"f": "float",
+    b"d": "double", b"D": "decimal", b"T": "timestamp", b"V": "void", b"S": "longstr",
+    b"A": "array", b"F": "table", b"x": "binary",
+}  # fmt: skip
+
+
+class Entry(NamedTuple):
+    """One entry of a table. Offsets are into the buffer that holds the table.
+
+    `start` is where the entry's name begins, `value` where its value (behind the type letter)
+    begins, `end` the byte behind it.
+    """
+
+    name: str
+    type: bytes
+    start: int
+    value: int
+    end: int
+
+
+def entries(data: bytes, offset: int) -> tuple[list[Entry], int]:
+    """The entries of the table at `offset` (its four-byte length first), and the byte behind it.
+
+    Raises:
+        ValueError: the table is not well formed.
+    """
+    return _entries(data, offset, 0)
+
+
+def _entries(data: bytes, offset: int, depth: int) -> tuple[list[Entry], int]:
+    offset, end = _sized(data, offset, len(data))
+    found = []
+    while offset < end:
+        start = offset
+        name_end = offset + 1 + data[offset]
+        if name_end >= end:
+            raise ValueError("a field name runs over the end of its table")
+        name = data[offset + 1 : name_end].decode("utf-8")
+        kind = data[name_end : name_end + 1]
+        value = name_end + 1
+        offset = _skip(data, kind, value, end, depth)
+        found.append(Entry(name, kind, start, value, offset))
+    return found, end
+
+
+def _skip(data: bytes, kind: bytes, offset: int, end: int, depth: int) -> int:
+    """The byte behind the value of type `kind` at `offset`, which must not be behind `end`."""
+    size = _FIXED_SIZES.get(kind)
+    if size is not None:
+        behind = offset + size
+    elif kind in (b"S", b"x"):
+        _, behind = _sized(data, offset, end)
+    elif kind in (b"F", b"A"):
+        if depth >= DEPTH_MAX:
+            raise ValueError(f"tables and arrays are nested more than {DEPTH_MAX} deep")
+        behind = _skip_nested(data, kind, offset, end, depth + 1)
+    else:
+        raise ValueError(f"unknown field type {kind!r}")
+    if behind > end:
+        raise ValueError("a field value runs over the end of its table")
+    return behind
+
+
+def _skip_nested(data: bytes, kind: bytes, offset: int, end: int, depth: int) -> int:
+    start, inner_end = _sized(data, offset, end)
+    if kind == b"F":
+        return _entries(data, offset, depth)[1]
+    while start < inner_end:
+        start = _skip(data, data[start : start + 1], start + 1, inner_end, depth)
+    return inner_end
+
+
+def _sized(data: bytes, offset: int, end: int) -> tuple[int, int]:
+    """Start and end of what a four-byte length at `offset` announces."""
+    start = offset + 4
+    behind = start + int.from_bytes(data[offset:start], "big")
+    if start > end or behind > end:
+        raise ValueError("a length runs over the end")
+    return start, behind
