@@ -1,7 +1,8 @@
 """Every setting: its table, name, type, limits, default and the sentence that explains it.
 
 This is the only list. The loader, the error messages, `amqpd config show` and `conf/amqpd.toml`
-are all made from it. Units stand last in a name (`heartbeat_s`, `size_bytes_max`).
+are all made from it: a table's docstring and a setting's `description` are what users read.
+Units stand last in a name (`heartbeat_s`, `size_bytes_max`).
 
 `Config()` is a complete configuration with every default. Building a table directly
 (`Listen(port=0)`) does not check its values; `amqpd.config.sources.load` does.
@@ -18,18 +19,14 @@ MIB: Final = 1024 * 1024
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
-class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the configuration file. A subclass's docstring is the table's sentence."""
-
-
-class Listen(Table):
+class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where clients connect."""
 
     bind: Annotated[
         tuple[str, ...],
         Meta(
             min_length=1,
-            description='Addresses to listen on: "HOST", "HOST:PORT", "[IPv6]:PORT" or "unix:PATH".',
+            description='Addresses to listen on: "HOST", "HOST:PORT", "[IPv6]:PORT", "unix:PATH".',
         ),
     ] = ("127.0.0.1",)
     port: Annotated[
@@ -46,7 +43,7 @@ class Listen(Table):
     ] = 1024
 
 
-class Connection(Table):
+class Connection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is offered to a client in connection.tune, and how long and how many may connect."""
 
     heartbeat_s: Annotated[
@@ -54,7 +51,7 @@ class Connection(Table):
         Meta(
             ge=0,
             le=65_535,
-            description="Heartbeat interval offered, in seconds; 0 offers none. The client decides.",
+            description="Heartbeat interval offered to clients, in seconds; 0 offers none.",
         ),
     ] = 60
     frame_bytes_max: Annotated[
@@ -78,7 +75,7 @@ class Connection(Table):
         Meta(
             gt=0,
             le=86_400,
-            description="Seconds from the first byte to connection.open-ok before a client is cut off.",
+            description="Seconds a client has from connecting to connection.open-ok.",
         ),
     ] = 10.0
     connections_max: Annotated[
@@ -87,7 +84,7 @@ class Connection(Table):
     ] = 0
 
 
-class User(Table):
+class User(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The user that exists from the start, and who may connect only from this machine."""
 
     name: Annotated[Name, Meta(description="Name to log in with.")] = "guest"
@@ -119,7 +116,7 @@ class User(Table):
     ] = ("guest",)
 
 
-class Vhost(Table):
+class Vhost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Virtual hosts."""
 
     default: Annotated[
@@ -128,7 +125,7 @@ class Vhost(Table):
     ] = "/"
 
 
-class Node(Table):
+class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the broker calls itself."""
 
     name: Annotated[
@@ -137,7 +134,7 @@ class Node(Table):
     ] = "amqpd@localhost"
 
 
-class Message(Table):
+class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits on a message."""
 
     size_bytes_max: Annotated[
@@ -150,7 +147,7 @@ class Message(Table):
     ] = 16 * MIB
 
 
-class Consumer(Table):
+class Consumer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits on consumers."""
 
     prefetch_default: Annotated[
@@ -167,7 +164,7 @@ class Consumer(Table):
     ] = 0
 
 
-class Storage(Table):
+class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where durable things are kept."""
 
     data_dir: Annotated[
@@ -180,7 +177,7 @@ class Storage(Table):
     ] = ""
 
 
-class Log(Table):
+class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is written to standard error."""
 
     level: Annotated[
@@ -193,7 +190,7 @@ class Log(Table):
     ] = "text"
 
 
-class Compatibility(Table):
+class Compatibility(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Behaviour that newer RabbitMQ versions refuse. The defaults are those of RabbitMQ 4.2."""
 
     transient_nonexclusive_queues: Annotated[
@@ -206,7 +203,7 @@ class Compatibility(Table):
     ] = True
 
 
-class Limits(Table):
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on what one connection may hold in memory."""
 
     output_bytes_high: Annotated[
@@ -220,7 +217,7 @@ class Limits(Table):
         int,
         Meta(
             ge=1,
-            description="Routes remembered per connection (one per exchange, routing key and flags).",
+            description="Most routes (exchange, routing key, flags) remembered per connection.",
         ),
     ] = 1024
 
