@@ -1,7 +1,8 @@
 """Every setting: its table, name, type, limits, default and the sentence that explains it.
 
 This is the only list. The loader, the error messages, `amqpd config show` and `conf/amqpd.toml`
-are all made from it: a table's docstring and a setting's `description` are what users read.
+are all made from it: a table's docstring and a setting's `description` are what users read, and
+`extra` says what msgspec cannot check (`form`) and what must not be shown (`secret`).
 Units stand last in a name (`heartbeat_s`, `size_bytes_max`).
 
 `Config()` is a complete configuration with every default. Building a table directly
@@ -26,6 +27,7 @@ class Listen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(
             min_length=1,
+            extra={"form": "address"},
             description='Addresses to listen on: "HOST", "HOST:PORT", "[IPv6]:PORT", "unix:PATH".',
         ),
     ] = ("127.0.0.1",)
@@ -98,15 +100,24 @@ class User(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ("administrator",)
     configure: Annotated[
         str,
-        Meta(description="Regular expression of the names that the user may declare and delete."),
+        Meta(
+            extra={"form": "regex"},
+            description="Regular expression of the names that the user may declare and delete.",
+        ),
     ] = ".*"
     write: Annotated[
         str,
-        Meta(description="Regular expression of the names that the user may publish to."),
+        Meta(
+            extra={"form": "regex"},
+            description="Regular expression of the names that the user may publish to.",
+        ),
     ] = ".*"
     read: Annotated[
         str,
-        Meta(description="Regular expression of the names that the user may consume from."),
+        Meta(
+            extra={"form": "regex"},
+            description="Regular expression of the names that the user may consume from.",
+        ),
     ] = ".*"
     loopback_users: Annotated[
         tuple[str, ...],

@@ -1,0 +1,153 @@
+"""What can be wrong with a configuration, and how it is told: one line a problem.
+
+A line names the place (file and line, variable or flag), the table and key, the value, what it
+may be, and for an unknown name the nearest known one.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from amqpd.config.schema import Setting, may_be, settings, tables
+
+HIDDEN: Final = "(hidden)"
+
+RABBITMQ_NAMES: Final = {
+    "channel_max": ("connection", "channels_max"),
+    "cluster_name": ("node", "name"),
+    "connection_max": ("connection", "connections_max"),
+    "consumer_max_per_channel": ("consumer", "per_channel_max"),
+    "default_consumer_prefetch": ("consumer", "prefetch_default"),
+    "default_pass": ("user", "password"),
+    "default_user": ("user", "name"),
+    "default_user_tags": ("user", "tags"),
+    "default_vhost": ("vhost", "default"),
+    "frame_max": ("connection", "frame_bytes_max"),
+    "handshake_timeout": ("connection", "handshake_timeout_s"),
+    "heartbeat": ("connection", "heartbeat_s"),
+    "listeners": ("listen", "port"),
+    "loopback_users": ("user", "loopback_users"),
+    "max_message_size": ("message", "size_bytes_max"),
+}
+"""What RabbitMQ calls a setting, for those whose name here may not be found by likeness."""
+
+
+class Origin(Struct, frozen=True):
+    """Where a value comes from. `name` is the file, variable or flag; `line` only for a file."""
+
+    kind: Literal["default", "file", "environment", "flag"]
+    name: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        """As `config show` prints it: `default`, `amqpd.toml:3`, `env NAME`, `flag --port`."""
+        if self.kind == "default":
+            return "default"
+        if self.kind == "file":
+            return self.place
+        return f"{'env' if self.kind == 'environment' else 'flag'} {self.name}"
+
+    @property
+    def place(self) -> str:
+        """As an error begins: `amqpd.toml:3`, `AMQPD_LISTEN__PORT`, `--port`."""
+        return f"{self.name}:{self.line}" if self.line else self.name
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used. `problems` are lines, each complete by itself."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def bad_value(origin: Origin, setting: Setting, value: Any, detail: str = "") -> str:
+    """The value is of the wrong type or impossible; `detail` says more where it is known."""
+    shown = HIDDEN if setting.secret else show_value(value)
+    because = f" ({detail})" if detail else ""
+    return (
+        f"{origin.place}: [{setting.table}] {setting.key} = {shown}"
+        f" is not possible{because}; it may be {may_be(setting)}"
+    )
+
+
+def unknown_key(origin: Origin, table: str, key: str, value: Any) -> str:
+    """The table exists, the key does not. The value is shown as it is no setting's secret."""
+    keys = [other for there, other in settings() if there == table]
+    return (
+        f"{origin.place}: [{table}] {key} = {_brief(key, value)} is unknown"
+        f"{_did_you_mean(key, keys, table)}; [{table}] has {', '.join(keys)}"
+    )
+
+
+def unknown_table(origin: Origin, table: str) -> str:
+    """There is no such table."""
+    near = difflib.get_close_matches(table, tables(), n=1)
+    hint = f"; did you mean [{near[0]}]?" if near else _did_you_mean(table, (), "")
+    return f"{origin.place}: the table [{table}] is unknown{hint}; there are {_table_names()}"
+
+
+def outside_table(origin: Origin, key: str, value: Any) -> str:
+    """A key stands above the first table."""
+    if key in tables():
+        return f"{origin.place}: {key} = {_brief(key, value)} is not possible; {key} is a table: [{key}]"
+    return (
+        f"{origin.place}: {key} = {_brief(key, value)} stands in no table"
+        f"{_did_you_mean(key, (), '')}; there are {_table_names()}"
+    )
+
+
+def unknown_variable(name: str, known: Iterable[str]) -> str:
+    """An environment variable begins with AMQPD_ and is no setting's."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if not near:
+        # AMQPD_PORT for AMQPD_LISTEN__PORT: the table was left out, the key is right.
+        near = [variable for variable in known if variable.endswith("__" + name[len("AMQPD_") :])]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{name}: there is no such setting{hint}; a name is AMQPD_TABLE__KEY"
+
+
+def show_value(value: Any) -> str:
+    """A value as it would stand in a TOML file, as far as it has a TOML form."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(show_value, value))}]"
+    if isinstance(value, bool | str):
+        return _toml_text(value) if isinstance(value, str) else str(value).lower()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {show_value(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def _toml_text(value: str) -> str:
+    # JSON's escapes are TOML's, but for DEL, which TOML alone wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _brief(key: str, value: Any) -> str:
+    """The value of an unknown key; hidden if its name says that it is a secret."""
+    if "pass" in key.lower() or "secret" in key.lower() or isinstance(value, dict):
+        return HIDDEN if not isinstance(value, dict) else "{...}"
+    return show_value(value)
+
+
+def _did_you_mean(key: str, keys: Iterable[str], table: str) -> str:
+    near = difflib.get_close_matches(key, keys, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    elsewhere = [there for there in settings() if there[1] == key]
+    if key in RABBITMQ_NAMES:
+        elsewhere = [RABBITMQ_NAMES[key]]
+    if not elsewhere:
+        all_keys = {other: (there, other) for there, other in settings() if there != table}
+        elsewhere = [all_keys[other] for other in difflib.get_close_matches(key, all_keys, n=1)]
+    if not elsewhere:
+        return ""
+    return f"; did you mean [{elsewhere[0][0]}] {elsewhere[0][1]}?"
+
+
+def _table_names() -> str:
+    return ", ".join(f"[{table}]" for table in tables())

@@ -1,0 +1,191 @@
+"""Putting a configuration together: defaults, then file, then environment, then flags.
+
+Each later source beats the earlier ones, setting by setting. All problems are found before any is
+told, so that a file need not be corrected one run at a time.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from amqpd.config import environment
+from amqpd.config.problems import (
+    ConfigError,
+    Origin,
+    bad_value,
+    outside_table,
+    unknown_key,
+    unknown_table,
+)
+from amqpd.config.schema import Key, Setting, settings, tables
+from amqpd.config.settings import Config
+from amqpd.config.toml_file import TomlFile, read_toml
+from amqpd.config.values import BadValue, checked, from_text
+
+FLAGS: Final[Mapping[str, Key]] = {
+    "--bind": ("listen", "bind"),
+    "--port": ("listen", "port"),
+    "--data-dir": ("storage", "data_dir"),
+    "--log-level": ("log", "level"),
+    "--log-format": ("log", "format"),
+}
+
+SYSTEM_FILE: Final = Path("/etc/amqpd/amqpd.toml")
+DEFAULT: Final = Origin("default")
+
+
+class Sources(Struct, frozen=True):
+    """Where the values of a configuration come from: the file read, if any, and each origin."""
+
+    file: Path | None
+    origins: Mapping[Key, Origin]
+
+
+class Loaded(Struct, frozen=True):
+    """A complete, checked configuration, and where it comes from."""
+
+    config: Config
+    sources: Sources
+
+
+class _Assembly:
+    """The values collected so far, with their origins, and the problems met."""
+
+    def __init__(self) -> None:
+        self.values: dict[Key, Any] = {}
+        self.origins: dict[Key, Origin] = dict.fromkeys(settings(), DEFAULT)
+        self.problems: list[str] = []
+
+    def put(self, setting: Setting, value: Any, origin: Origin) -> None:
+        """Check a value and let it beat what is there."""
+        key = setting.table, setting.key
+        try:
+            self.values[key] = checked(setting, value)
+        except BadValue as error:
+            self.problems.append(bad_value(origin, setting, value, str(error)))
+        self.origins[key] = origin
+
+    def put_text(self, key: Key, text: str, origin: Origin) -> None:
+        """The same for a variable or flag, whose text is first read by the setting's type."""
+        setting = settings()[key]
+        try:
+            value = from_text(setting, text)
+        except BadValue as error:
+            self.problems.append(bad_value(origin, setting, text, str(error)))
+        else:
+            self.put(setting, value, origin)
+
+    def config(self) -> Config:
+        """What was collected, over the defaults; ConfigError if there was any problem."""
+        if self.problems:
+            raise ConfigError(self.problems)
+        by_table: dict[str, dict[str, Any]] = {table: {} for table in tables()}
+        for (table, key), value in self.values.items():
+            by_table[table][key] = value
+        return Config(**{name: tables()[name](**keys) for name, keys in by_table.items()})
+
+
+def load(
+    file: Path | None = None,
+    *,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str | Iterable[str]] | None = None,
+) -> Loaded:
+    """The configuration in force, with `storage.data_dir` filled in; ConfigError with every problem.
+
+    `file` is the one named by --config; without it, AMQPD_CONFIG or a usual place is looked at
+    (see `find_file`). `flags` maps names of `FLAGS` to their text, several for --bind.
+    """
+    assembly = _Assembly()
+    path = file or find_file(environ)
+    if path is not None:
+        _take_file(assembly, read_toml(path))
+    for name, key, text in environment.given(environ):
+        assembly.put_text(key, text, Origin("environment", name))
+    assembly.problems.extend(environment.unknown(environ))
+    for name, text_or_texts in (flags or {}).items():
+        origin = Origin("flag", name)
+        if isinstance(text_or_texts, str):
+            assembly.put_text(FLAGS[name], text_or_texts, origin)
+        else:
+            assembly.put(settings()[FLAGS[name]], list(text_or_texts), origin)
+    config = _with_data_dir(assembly.config(), environ)
+    return Loaded(config, Sources(path, assembly.origins))
+
+
+def load_file(path: Path) -> Loaded:
+    """A file over the defaults, and nothing else; ConfigError with every problem."""
+    assembly = _Assembly()
+    _take_file(assembly, read_toml(path))
+    return Loaded(assembly.config(), Sources(path, assembly.origins))
+
+
+def find_file(environ: Mapping[str, str]) -> Path | None:
+    """The file to read when no flag names one.
+
+    AMQPD_CONFIG names it (and it must then exist). Otherwise it is the first that exists of
+    `$XDG_CONFIG_HOME/amqpd/amqpd.toml` (without the variable, `~/.config/amqpd/amqpd.toml`) and
+    `/etc/amqpd/amqpd.toml`. Never one in the working directory: where a broker is started from
+    must not change what it does.
+    """
+    if named := environ.get(environment.FILE_VARIABLE):
+        return Path(named).expanduser()
+    home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    places = (Path(home, "amqpd", "amqpd.toml"), SYSTEM_FILE)
+    return next((place for place in places if place.is_file()), None)
+
+
+def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> str:
+    """The platform's place for a program's data. ConfigError if there is no home directory."""
+    state_home = environ.get("XDG_STATE_HOME")
+    if state_home and platform != "darwin":
+        return os.path.join(state_home, "amqpd")
+    place = (
+        "~/Library/Application Support/amqpd" if platform == "darwin" else "~/.local/state/amqpd"
+    )
+    return _expanded(place, DEFAULT)
+
+
+def _with_data_dir(config: Config, environ: Mapping[str, str]) -> Config:
+    written = config.storage.data_dir
+    path = _expanded(written, DEFAULT) if written else default_data_dir(environ)
+    storage = msgspec.structs.replace(config.storage, data_dir=os.path.abspath(path))
+    return msgspec.structs.replace(config, storage=storage)
+
+
+def _expanded(path: str, origin: Origin) -> str:
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ConfigError(
+            [f"[storage] data_dir = {path}: there is no home directory; name another"]
+        )
+    return expanded
+
+
+def _take_file(assembly: _Assembly, file: TomlFile) -> None:
+    """Put every key of a file; lines come in the file's order, so its problems do too."""
+    for table, content in file.content.items():
+        origin = Origin("file", file.name, file.line(table))
+        if not isinstance(content, dict):
+            assembly.problems.append(_not_a_table(origin, table, content))
+        elif table not in tables():
+            assembly.problems.append(unknown_table(origin, table))
+        else:
+            for key, value in content.items():
+                origin = Origin("file", file.name, file.line(table, key))
+                if setting := settings().get((table, key)):
+                    assembly.put(setting, value, origin)
+                else:
+                    assembly.problems.append(unknown_key(origin, table, key, value))
+
+
+def _not_a_table(origin: Origin, table: str, content: Any) -> str:
+    # `[[listen]]` is a list of tables; msgspec would call that a wrong type of nothing in particular.
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        return f"{origin.place}: [[{table}]] is a list of tables; write [{table}], once"
+    return outside_table(origin, table, content)
