@@ -1,4 +1,4 @@
-"""The environment's part of the configuration: `AMQPD_TABLE__KEY`, and three of RabbitMQ's names."""
+"""The environment's part of the configuration: `AMQPD_TABLE__KEY` and three of RabbitMQ's names."""
 
 import re
 from collections.abc import Iterator, Mapping

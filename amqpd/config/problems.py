@@ -53,6 +53,8 @@ class Origin(Struct, frozen=True):
     @property
     def place(self) -> str:
         """As an error begins: `amqpd.toml:3`, `AMQPD_LISTEN__PORT`, `--port`."""
+        if self.kind == "default":
+            return "default"
         return f"{self.name}:{self.line}" if self.line else self.name
 
 
@@ -92,12 +94,10 @@ def unknown_table(origin: Origin, table: str) -> str:
 
 def outside_table(origin: Origin, key: str, value: Any) -> str:
     """A key stands above the first table."""
+    shown = f"{origin.place}: {key} = {_brief(key, value)}"
     if key in tables():
-        return f"{origin.place}: {key} = {_brief(key, value)} is not possible; {key} is a table: [{key}]"
-    return (
-        f"{origin.place}: {key} = {_brief(key, value)} stands in no table"
-        f"{_did_you_mean(key, (), '')}; there are {_table_names()}"
-    )
+        return f"{shown} is not possible; {key} is a table: [{key}]"
+    return f"{shown} stands in no table{_did_you_mean(key, (), '')}; there are {_table_names()}"
 
 
 def unknown_variable(name: str, known: Iterable[str]) -> str:

@@ -58,7 +58,7 @@ def tables() -> Mapping[str, type[Struct]]:
 
 
 def may_be(setting: Setting) -> str:
-    """What a value of the setting may be, as the end of a sentence: `a whole number from 0 to 9`."""
+    """What a value of the setting may be, as a sentence ends: `a whole number from 0 to 9`."""
     if setting.form == "address":
         return f"one or more of {FORMS}"
     if setting.form == "regex":

@@ -109,14 +109,14 @@ class User(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             extra={"form": "regex"},
-            description="Regular expression of the names that the user may publish to.",
+            description="Regular expression of the names that the user may publish and bind to.",
         ),
     ] = ".*"
     read: Annotated[
         str,
         Meta(
             extra={"form": "regex"},
-            description="Regular expression of the names that the user may consume from.",
+            description="Regular expression of the names that the user may consume and bind from.",
         ),
     ] = ".*"
     loopback_users: Annotated[

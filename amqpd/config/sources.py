@@ -87,7 +87,7 @@ class _Assembly:
         by_table: dict[str, dict[str, Any]] = {table: {} for table in tables()}
         for (table, key), value in self.values.items():
             by_table[table][key] = value
-        return Config(**{name: tables()[name](**keys) for name, keys in by_table.items()})
+        return msgspec.convert(by_table, Config)
 
 
 def load(
@@ -96,10 +96,10 @@ def load(
     environ: Mapping[str, str],
     flags: Mapping[str, str | Iterable[str]] | None = None,
 ) -> Loaded:
-    """The configuration in force, with `storage.data_dir` filled in; ConfigError with every problem.
+    """The configuration in force; ConfigError with every problem.
 
-    `file` is the one named by --config; without it, AMQPD_CONFIG or a usual place is looked at
-    (see `find_file`). `flags` maps names of `FLAGS` to their text, several for --bind.
+    `storage.data_dir` is filled in, absolute. `file` is the one named by --config; without it
+    `find_file` looks for one. `flags` maps names of `FLAGS` to their text, several for --bind.
     """
     assembly = _Assembly()
     path = file or find_file(environ)
@@ -114,7 +114,7 @@ def load(
             assembly.put_text(FLAGS[name], text_or_texts, origin)
         else:
             assembly.put(settings()[FLAGS[name]], list(text_or_texts), origin)
-    config = _with_data_dir(assembly.config(), environ)
+    config = _with_data_dir(assembly.config(), assembly.origins["storage", "data_dir"], environ)
     return Loaded(config, Sources(path, assembly.origins))
 
 
@@ -134,37 +134,36 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
     must not change what it does.
     """
     if named := environ.get(environment.FILE_VARIABLE):
-        return Path(named).expanduser()
-    home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    places = (Path(home, "amqpd", "amqpd.toml"), SYSTEM_FILE)
-    return next((place for place in places if place.is_file()), None)
+        return Path(expand_home(named, environ))
+    config_home = environ.get("XDG_CONFIG_HOME") or expand_home("~/.config", environ)
+    places = (Path(config_home, "amqpd", "amqpd.toml"), SYSTEM_FILE)
+    # os.path.isfile: a directory that we may not look into is as good as absent.
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> str:
-    """The platform's place for a program's data. ConfigError if there is no home directory."""
-    state_home = environ.get("XDG_STATE_HOME")
-    if state_home and platform != "darwin":
-        return os.path.join(state_home, "amqpd")
-    place = (
-        "~/Library/Application Support/amqpd" if platform == "darwin" else "~/.local/state/amqpd"
-    )
-    return _expanded(place, DEFAULT)
+    """The platform's place for a program's data; it begins with `~` if there is no home."""
+    if platform == "darwin":
+        return expand_home("~/Library/Application Support/amqpd", environ)
+    state_home = environ.get("XDG_STATE_HOME") or expand_home("~/.local/state", environ)
+    return os.path.join(state_home, "amqpd")
 
 
-def _with_data_dir(config: Config, environ: Mapping[str, str]) -> Config:
+def expand_home(path: str, environ: Mapping[str, str]) -> str:
+    """The path with a leading `~` replaced; unchanged if there is no home directory."""
+    if (path == "~" or path.startswith("~/")) and (home := environ.get("HOME")):
+        return home + path[1:]
+    return os.path.expanduser(path)
+
+
+def _with_data_dir(config: Config, origin: Origin, environ: Mapping[str, str]) -> Config:
     written = config.storage.data_dir
-    path = _expanded(written, DEFAULT) if written else default_data_dir(environ)
+    path = expand_home(written, environ) if written else default_data_dir(environ)
+    if path.startswith("~"):
+        setting = settings()["storage", "data_dir"]
+        raise ConfigError([bad_value(origin, setting, path, "there is no home directory")])
     storage = msgspec.structs.replace(config.storage, data_dir=os.path.abspath(path))
     return msgspec.structs.replace(config, storage=storage)
-
-
-def _expanded(path: str, origin: Origin) -> str:
-    expanded = os.path.expanduser(path)
-    if expanded.startswith("~"):
-        raise ConfigError(
-            [f"[storage] data_dir = {path}: there is no home directory; name another"]
-        )
-    return expanded
 
 
 def _take_file(assembly: _Assembly, file: TomlFile) -> None:
@@ -185,7 +184,6 @@ def _take_file(assembly: _Assembly, file: TomlFile) -> None:
 
 
 def _not_a_table(origin: Origin, table: str, content: Any) -> str:
-    # `[[listen]]` is a list of tables; msgspec would call that a wrong type of nothing in particular.
     if isinstance(content, list) and content and isinstance(content[0], dict):
         return f"{origin.place}: [[{table}]] is a list of tables; write [{table}], once"
     return outside_table(origin, table, content)

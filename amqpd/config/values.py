@@ -25,6 +25,8 @@ def from_text(setting: Setting, text: str) -> Any:
 
     A list is separated by commas, or written as TOML: `a,b` or `["a", "b"]`.
     """
+    if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadValue("not UTF-8")
     if setting.is_list:
         return _list(text)
     stripped = text.strip()
