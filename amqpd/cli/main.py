@@ -5,7 +5,6 @@ Only what is asked for is imported: the commands, and the broker itself, when th
 
 import importlib
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -99,7 +98,3 @@ def _serve(config_file: Path | None, flags: Mapping[str, str | tuple[str, ...]])
 
     configure_logs(loaded.config.log)
     return serve(loaded.config, loaded.sources)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

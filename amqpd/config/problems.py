@@ -70,26 +70,33 @@ def bad_value(origin: Origin, setting: Setting, value: Any, detail: str = "") ->
     """The value is of the wrong type or impossible; `detail` says more where it is known."""
     shown = HIDDEN if setting.secret else show_value(value)
     because = f" ({detail})" if detail else ""
-    return (
-        f"{origin.place}: [{setting.table}] {setting.key} = {shown}"
-        f" is not possible{because}; it may be {may_be(setting)}"
+    near = difflib.get_close_matches(str(value), setting.choices, n=1)
+    return _line(
+        f"{origin.place}: [{setting.table}] {setting.key} = {shown} is not possible{because}",
+        "".join(near),
+        f"it may be {may_be(setting)}",
     )
 
 
 def unknown_key(origin: Origin, table: str, key: str, value: Any) -> str:
-    """The table exists, the key does not. The value is shown as it is no setting's secret."""
+    """The table exists, the key does not."""
     keys = [other for there, other in settings() if there == table]
-    return (
-        f"{origin.place}: [{table}] {key} = {_brief(key, value)} is unknown"
-        f"{_did_you_mean(key, keys, table)}; [{table}] has {', '.join(keys)}"
+    near = difflib.get_close_matches(key, keys, n=1)
+    return _line(
+        f"{origin.place}: [{table}] {key} = {_brief(key, value)} is unknown",
+        near[0] if near else _near_setting(key),
+        f"[{table}] has {', '.join(keys)}",
     )
 
 
 def unknown_table(origin: Origin, table: str) -> str:
     """There is no such table."""
     near = difflib.get_close_matches(table, tables(), n=1)
-    hint = f"; did you mean [{near[0]}]?" if near else _did_you_mean(table, (), "")
-    return f"{origin.place}: the table [{table}] is unknown{hint}; there are {_table_names()}"
+    return _line(
+        f"{origin.place}: the table [{table}] is unknown",
+        f"[{near[0]}]" if near else _near_setting(table),
+        _all_tables(),
+    )
 
 
 def outside_table(origin: Origin, key: str, value: Any) -> str:
@@ -97,7 +104,7 @@ def outside_table(origin: Origin, key: str, value: Any) -> str:
     shown = f"{origin.place}: {key} = {_brief(key, value)}"
     if key in tables():
         return f"{shown} is not possible; {key} is a table: [{key}]"
-    return f"{shown} stands in no table{_did_you_mean(key, (), '')}; there are {_table_names()}"
+    return _line(f"{shown} stands in no table", _near_setting(key), _all_tables())
 
 
 def unknown_variable(name: str, known: Iterable[str]) -> str:
@@ -107,16 +114,19 @@ def unknown_variable(name: str, known: Iterable[str]) -> str:
     if not near:
         # AMQPD_PORT for AMQPD_LISTEN__PORT: the table was left out, the key is right.
         near = [variable for variable in known if variable.endswith("__" + name[len("AMQPD_") :])]
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{name}: there is no such setting{hint}; a name is AMQPD_TABLE__KEY"
+    return _line(
+        f"{name}: there is no such setting", "".join(near[:1]), "a name is AMQPD_TABLE__KEY"
+    )
 
 
 def show_value(value: Any) -> str:
     """A value as it would stand in a TOML file, as far as it has a TOML form."""
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(show_value, value))}]"
-    if isinstance(value, bool | str):
-        return _toml_text(value) if isinstance(value, str) else str(value).lower()
+    if isinstance(value, str):
+        return _toml_text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key} = {show_value(item)}' for key, item in value.items())}}}"
     return str(value)
@@ -128,26 +138,30 @@ def _toml_text(value: str) -> str:
 
 
 def _brief(key: str, value: Any) -> str:
-    """The value of an unknown key; hidden if its name says that it is a secret."""
-    if "pass" in key.lower() or "secret" in key.lower() or isinstance(value, dict):
-        return HIDDEN if not isinstance(value, dict) else "{...}"
-    return show_value(value)
+    """The value of an unknown key; hidden if the key reads like one that holds a secret."""
+    if isinstance(value, dict):
+        return "{...}"
+    lower = key.lower()
+    secrets = [one.key for one in settings().values() if one.secret]
+    told = any(word in lower for word in ("pass", "pw", "secret", "token"))
+    return HIDDEN if told or difflib.get_close_matches(lower, secrets, n=1) else show_value(value)
 
 
-def _did_you_mean(key: str, keys: Iterable[str], table: str) -> str:
-    near = difflib.get_close_matches(key, keys, n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
-    elsewhere = [there for there in settings() if there[1] == key]
+def _near_setting(key: str) -> str:
+    """`[table] key` of the setting most likely meant by a key in the wrong place, or nothing."""
     if key in RABBITMQ_NAMES:
-        elsewhere = [RABBITMQ_NAMES[key]]
-    if not elsewhere:
-        all_keys = {other: (there, other) for there, other in settings() if there != table}
-        elsewhere = [all_keys[other] for other in difflib.get_close_matches(key, all_keys, n=1)]
-    if not elsewhere:
-        return ""
-    return f"; did you mean [{elsewhere[0][0]}] {elsewhere[0][1]}?"
+        table, near = RABBITMQ_NAMES[key]
+        return f"[{table}] {near}"
+    by_key = {other: table for table, other in settings()}
+    likely = difflib.get_close_matches(key, by_key, n=1)
+    return f"[{by_key[likely[0]]}] {likely[0]}" if likely else ""
 
 
-def _table_names() -> str:
-    return ", ".join(f"[{table}]" for table in tables())
+def _line(problem: str, near: str, possible: str) -> str:
+    if near:
+        return f"{problem}; did you mean {near}? {possible[0].upper()}{possible[1:]}"
+    return f"{problem}; {possible}"
+
+
+def _all_tables() -> str:
+    return f"there are {', '.join(f'[{table}]' for table in tables())}"

@@ -102,22 +102,13 @@ class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes records and never raises: a broker must outlive whoever reads its logs."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Tell of a record that cannot be formatted; let go of one that cannot be written."""
-        error = sys.exception()
-        if isinstance(error, OSError | ValueError) and not self._can_write():
-            return  # the stream is closed or its reader is gone: there is nowhere to say so
-        self._write_line(f"a log record was lost: {record.msg!r}: {error!r}\n")
-
-    def _can_write(self) -> bool:
-        return self._write_line("")
-
-    def _write_line(self, line: str) -> bool:
+        """Tell of a record that could not be written, if that can be told."""
         try:
-            self.stream.write(line)
+            self.stream.write(f"a log record was lost: {record.msg!r}: {sys.exception()!r}\n")
             self.stream.flush()
         except (OSError, ValueError, AttributeError):
-            return False
-        return True
+            # The stream is closed, absent, or its reader gone: there is nowhere left to say so.
+            return
 
 
 class TextFormatter(logging.Formatter):
