@@ -23,7 +23,10 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def check(given: Given, file: Path) -> None:
-    """Check FILE. Status 0 if it is fine, 2 if not; the environment is not looked at."""
+    """Check a configuration file.
+
+    Status 0 if it is fine, 2 if not. The environment is not looked at.
+    """
     if given[0] or given[1]:
         raise click.UsageError("config check looks at FILE only and takes no other option")
     with told_configuration_errors():
@@ -38,9 +41,9 @@ def check(given: Given, file: Path) -> None:
 @click.option("--passwords", is_flag=True, help="Show passwords too.")
 @click.pass_obj
 def show(given: Given, file: Path | None, passwords: bool) -> None:
-    """Show every setting in force, and where it comes from: default, file, environment or flag.
+    """Show the settings in force, and where they come from.
 
-    The output is itself a configuration file. Flags of the broker go before the command:
+    An origin is the default, FILE:LINE, an environment variable or a flag. The output is itself a configuration file. Flags of the broker go before the command:
     amqpd --port 5673 config show
     """
     config_file, flags = given
@@ -51,5 +54,5 @@ def show(given: Given, file: Path | None, passwords: bool) -> None:
 
 @config.command()
 def example() -> None:
-    """Print a configuration file with every setting, its default and what it does."""
+    """Print every setting with its default, as a file."""
     click.echo(report.example(), nl=False)
