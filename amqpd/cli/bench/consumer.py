@@ -118,7 +118,8 @@ class Consumer:
 
     def _send(self, data: bytes) -> None:
         """Sends what the socket takes; the rest waits, so that reading never waits for writing."""
-        data = self._unsent + data
+        if self._unsent:
+            data = self._unsent + data
         try:
             sent = self.link.sock.send(data)
         except BlockingIOError:

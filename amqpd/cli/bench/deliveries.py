@@ -29,6 +29,9 @@ DELIVER = b"\x00\x3c\x00\x3c"
 CONTENT_METHODS = (DELIVER, b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x47")  # and return, get-ok
 CONSUMER_TAG_OFFSET = FRAME_PREFIX_BYTES + len(DELIVER)
 BODY_SIZE_OFFSET = FRAME_PREFIX_BYTES + 4
+TAG_BYTES = 8
+# So many deliveries are compared one by one; for more, slices across all of them cost less.
+FEW = 12
 
 
 class Shape(NamedTuple):
@@ -36,7 +39,10 @@ class Shape(NamedTuple):
 
     length: int
     tag: int
-    body: int  # -1: no room for a stamp
+    body: int  # of the body's first byte, or of the end if there is no body
+    stamped: bool  # whether the body has room for a stamp
+    prefix: bytes  # up to the tag
+    middle: bytes  # from behind the tag to the body
     checks: tuple[tuple[int, bytes], ...]  # bytes that must be the same in each
 
 
@@ -52,6 +58,7 @@ def shape_of(delivery: bytes) -> Shape | None:
     body_frame = int.from_bytes(delivery[body + 3 : body + 7], "big") + FRAME_OVERHEAD_BYTES
     if len(delivery) > SHAPE_BYTES_MAX or len(delivery) not in (body, body + body_frame):
         return None
+    tag = CONSUMER_TAG_OFFSET + 1 + delivery[CONSUMER_TAG_OFFSET]
     alike = [
         0,
         5,
@@ -68,11 +75,14 @@ def shape_of(delivery: bytes) -> Shape | None:
     alike += range(method + BODY_SIZE_OFFSET + 5, method + BODY_SIZE_OFFSET + 8)
     if len(delivery) > body:
         alike += [body, *range(body + 3, body + FRAME_PREFIX_BYTES), len(delivery) - 1]
-    stamped = len(delivery) >= body + FRAME_OVERHEAD_BYTES + STAMP_BYTES
+        body += FRAME_PREFIX_BYTES
     return Shape(
         length=len(delivery),
-        tag=CONSUMER_TAG_OFFSET + 1 + delivery[CONSUMER_TAG_OFFSET],
-        body=body + FRAME_PREFIX_BYTES if stamped else -1,
+        tag=tag,
+        body=body,
+        stamped=len(delivery) > body + STAMP_BYTES,
+        prefix=delivery[:tag],
+        middle=delivery[tag + TAG_BYTES : body],
         checks=tuple((offset, delivery[offset : offset + 1]) for offset in alike),
     )
 
@@ -122,6 +132,8 @@ class DeliveryReader:
                 continue
             if self._shape and not self._open:
                 position = self._run(position, end, self._shape)
+                if position == start and self._begun(position, end, self._shape):
+                    break
             if position == start:
                 position = self._frame(position, end)
             if position == start:
@@ -141,10 +153,11 @@ class DeliveryReader:
             return position
         length = shape.length
         stop = position + count * length
-        self._arrived(self._number(position + shape.tag, 8))
-        self.last_tag += count - 2
-        self._arrived(self._number(stop - length + shape.tag, 8))
-        if shape.body >= 0:
+        self._arrived(self._number(position + shape.tag, TAG_BYTES))
+        if count > 1:
+            self.last_tag += count - 2
+            self._arrived(self._number(stop - length + shape.tag, TAG_BYTES))
+        if shape.stamped:
             flags = self._buffer[position + shape.body : stop : length]
             found = flags.find(STAMP_FLAG)
             while found >= 0:
@@ -153,10 +166,35 @@ class DeliveryReader:
         return stop
 
     def _alike(self, position: int, count: int, shape: Shape) -> bool:
+        """Whether all of `count` deliveries at `position` have the shape."""
         stop = position + count * shape.length
+        if count <= FEW:
+            starts = self._buffer.startswith
+            behind_tag, last = shape.tag + TAG_BYTES, shape.length - 1
+            for start in range(position, stop, shape.length):
+                if not (
+                    starts(shape.prefix, start)
+                    and starts(shape.middle, start + behind_tag)
+                    and self._buffer[start + last] == FRAME_END
+                ):
+                    return False
+            return True
         return all(
             self._buffer[position + offset : stop : shape.length] == value * count
             for offset, value in shape.checks
+        )
+
+    def _begun(self, position: int, end: int, shape: Shape) -> bool:
+        """Whether what is left is the beginning of one more such delivery.
+
+        As far as it goes it must be the same: then it cannot be a whole delivery of another size.
+        """
+        left = self._buffer[position:end]
+        rest = left[shape.tag + TAG_BYTES : shape.body]
+        return (
+            len(left) < shape.length
+            and left[: shape.tag] == shape.prefix[: len(left)]
+            and rest == shape.middle[: len(rest)]
         )
 
     def _arrived(self, tag: int) -> None:

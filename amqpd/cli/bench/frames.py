@@ -94,15 +94,12 @@ class AckRun:
 
     def frames(self, first: int, last: int) -> bytes:
         """One single ack for each tag from `first` to `last`."""
-        parts = []
-        while first <= last:
-            base = first - first % ACKS_PER_BLOCK
-            if base != self._base:
-                self._load(base)
-            end = min(last + 1, base + ACKS_PER_BLOCK)
-            parts.append(self._block[(first - base) * ACK_BYTES : (end - base) * ACK_BYTES])
-            first = end
-        return b"".join(parts)
+        base = first - first % ACKS_PER_BLOCK
+        if base != self._base:
+            self._load(base)
+        end = min(last + 1, base + ACKS_PER_BLOCK)
+        acks = bytes(self._block[(first - base) * ACK_BYTES : (end - base) * ACK_BYTES])
+        return acks if end > last else acks + self.frames(end, last)
 
 
 def multiple_ack(tag: int) -> bytes:

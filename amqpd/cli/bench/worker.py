@@ -1,12 +1,11 @@
 """One load process: its connections, and the loop that drives them."""
 
 import gc
-import os
 import select
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
-from time import monotonic_ns
+from time import monotonic_ns, process_time
 
 from amqpd.cli.bench.board import Board, Phase
 from amqpd.cli.bench.consumer import Consumer
@@ -45,10 +44,9 @@ def work(plan: Plan, parts: tuple[Part, ...], name: str, board: Board, pipe: Pip
     try:
         peers = [connect(plan, part, name, board) for part in parts]
         pipe.send(CONNECTED)
-        before = os.times()
+        before_s = process_time()
         Loop(peers, board).run()
-        after = os.times()
-        report.cpu_s = after.user + after.system - before.user - before.system
+        report.cpu_s = process_time() - before_s
         for peer in peers:
             report.latency.merge(peer.latency)
             peer.finish()
