@@ -43,8 +43,10 @@ def check(given: Given, file: Path) -> None:
 def show(given: Given, file: Path | None, passwords: bool) -> None:
     """Show the settings in force, and where they come from.
 
-    An origin is the default, FILE:LINE, an environment variable or a flag. The output is itself a configuration file. Flags of the broker go before the command:
-    amqpd --port 5673 config show
+    An origin is the default, FILE:LINE, an environment variable or a flag. The output is itself a
+    configuration file.
+
+    Flags of the broker go before the command: amqpd --port 5673 config show
     """
     config_file, flags = given
     with told_configuration_errors():
