@@ -299,7 +299,7 @@ def test_a_client_without_heartbeats_is_dropped(connect: Connect, proxy: Proxy) 
             connection.process_data_events(time_limit=1)
 
 
-@pytest.mark.parametrize("frame_max", [4096, 131072])
+@pytest.mark.parametrize("frame_max", [8192, 131072])
 @pytest.mark.parametrize("body", [b"", b"x", LARGE], ids=["empty", "tiny", "5 MiB"])
 def test_bodies_of_any_size_reach_consumers_of_any_frame_max(
     connect: Connect, channel: BlockingChannel, name: Name, body: bytes, frame_max: int
