@@ -117,17 +117,11 @@ class Conductor:
         sample = self._sample()
         result = Result(self._plan, broker, sample, sample, sample)
         try:
-            self._start()
-            counted = self._plan.options.count > 0
-            self._board.phase = Phase.MEASURE if counted else Phase.WARM_UP
-            if not counted:
-                self._load_for(self._plan.options.warm_up)
-            result.first = self._sample()
-            self._board.phase = Phase.MEASURE
-            if counted:
-                self._load_until_done()
+            self._connect()
+            if self._plan.options.count:
+                self._count(result)
             else:
-                self._load_for(self._plan.options.duration)
+                self._time(result)
         except KeyboardInterrupt:
             result.interrupted = True
         result.last = self._sample()
@@ -145,8 +139,8 @@ class Conductor:
                 result.consumer_cpu_s += report.cpu_s
         return result
 
-    def _start(self) -> None:
-        """Starts the processes and waits for their connections, then for the consumers."""
+    def _connect(self) -> None:
+        """Starts the processes and waits for their connections."""
         for parts in self._plan.processes:
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(
@@ -159,12 +153,33 @@ class Conductor:
         while connecting:
             for pipe in self._listen(TIMEOUT_S):
                 connecting.discard(pipe)
+
+    def _consume(self) -> None:
+        """Lets the consumers ask for deliveries, and waits until the broker has agreed."""
         self._board.phase = Phase.CONSUME
         deadline = monotonic() + TIMEOUT_S
         while sum(self._board.column(Field.CONSUMING)) < len(self._plan.consumers):
             self._listen(PACE_S / 10)
             if monotonic() > deadline:
                 raise BenchError(f"the broker did not accept all consumers in {TIMEOUT_S:.0f} s")
+
+    def _time(self, result: Result) -> None:
+        """A run of a given duration."""
+        self._consume()
+        self._board.phase = Phase.WARM_UP
+        self._load_for(self._plan.options.warm_up)
+        result.first = self._sample()
+        self._board.phase = Phase.MEASURE
+        self._load_for(self._plan.options.duration)
+
+    def _count(self, result: Result) -> None:
+        """A run of a given number of messages."""
+        result.first = self._sample()
+        self._consume()
+        if self._plan.publishers:
+            result.first = self._sample()
+        self._board.phase = Phase.MEASURE
+        self._load_until_done()
 
     def _load_for(self, seconds: float) -> None:
         deadline = monotonic() + seconds

@@ -22,7 +22,7 @@ def run(uri: str, as_json: bool, options: dict[str, Any]) -> bool:
     run_name = f"amqpd-bench-{secrets.token_hex(3)}"
     plan = make_plan(Options(address=parse(uri), **options), run_name, os.cpu_count() or 1)
     # The live line goes to the terminal even when the figures go into a file.
-    with report.LiveLine(Console(stderr=True), confirms=plan.options.confirm > 0) as line:
+    with report.LiveLine(Console(stderr=True), plan.options) as line:
         result = Conductor(plan, run_name, line.show).run()
     if as_json:
         print(json.dumps(report.as_json(result), indent=2))

@@ -12,6 +12,7 @@ from rich.text import Text
 from amqpd.cli.bench.board import Phase
 from amqpd.cli.bench.conductor import Result, Sample
 from amqpd.cli.bench.measure import PERCENTILES, Histogram
+from amqpd.cli.bench.plan import Options
 
 REFRESH_NS = 500_000_000
 SECOND_NS = 1_000_000_000
@@ -28,10 +29,19 @@ def per_second(first: Sample, last: Sample, name: str) -> float:
 class LiveLine:
     """One line on a terminal with the rates of the last half second; nothing elsewhere."""
 
-    def __init__(self, console: Console, *, confirms: bool) -> None:
+    def __init__(self, console: Console, options: Options) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._shown = console.is_terminal
-        self._confirms = confirms
+        self._options = options
+        self._names = [
+            name
+            for name, wanted in (
+                ("published", options.producers),
+                ("confirmed", options.producers and options.confirm),
+                ("delivered", options.consumers),
+            )
+            if wanted
+        ]
         self._first: Sample | None = None
         self._last: Sample | None = None
 
@@ -51,22 +61,23 @@ class LiveLine:
             return
         if not self._shown or sample.at_ns - self._last.at_ns < REFRESH_NS:
             return
-        self._live.update(Text(self._line(phase, sample)), refresh=True)
+        line = Text(self._line(phase, sample), no_wrap=True, overflow="ellipsis")
+        self._live.update(line, refresh=True)
         self._last = sample
 
     def _line(self, phase: Phase, sample: Sample) -> str:
         assert self._first is not None and self._last is not None
-        names = ["published", "delivered"]
-        if self._confirms:
-            names.insert(1, "confirmed")
-        parts = [f"{(sample.at_ns - self._first.at_ns) / SECOND_NS:5.1f} s"]
-        parts += [
-            f"{name} {per_second(self._last, sample, name):>9,.0f}/s ({getattr(sample, name):,})"
-            for name in names
-        ]
+        options = self._options
+        if options.count:
+            done = sample.published if options.producers else sample.delivered
+            parts = [f"{done:,} of {options.count:,}"]
+        else:
+            elapsed_s = (sample.at_ns - self._first.at_ns) / SECOND_NS
+            parts = [f"{elapsed_s:.0f} of {options.warm_up + options.duration:.0f} s"]
+        parts += [f"{name} {per_second(self._last, sample, name):,.0f}/s" for name in self._names]
         if sample.blocked:
             parts.append("blocked by the broker")
-        if phase == Phase.WARM_UP:
+        elif phase == Phase.WARM_UP:
             parts.append("warming up")
         return "  ".join(parts)
 
@@ -131,7 +142,9 @@ def print_tables(result: Result, console: Console) -> None:
     broker = figures["broker"]
     name = f"{broker['product']} {broker['version']}".strip() or "the broker"
     console.print(
-        f"{name} at {broker['address']}, measured for {figures['measured_s']:.1f} s", style="bold"
+        f"{name} at {broker['address']}, measured for {figures['measured_s']:.1f} s",
+        style="bold",
+        highlight=False,
     )
     console.print(rates(figures))
     if result.end_to_end.count or result.confirm.count:
