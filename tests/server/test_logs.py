@@ -8,7 +8,8 @@ import re
 import pytest
 
 from amqpd.config import Log
-from amqpd.server.logs import EventLog, StderrHandler, configure_logs, wants_colour
+from amqpd.log import EventLog
+from amqpd.server.logs import StderrHandler, configure_logs, wants_colour
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,89 @@
+"""A consumer: who takes from a queue, and how much more it may be given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from amqpd.broker.message import Message
+    from amqpd.broker.queues.queue import Queue
+
+# The most that a consumer without a prefetch limit is given in one go. With the byte limit of a run
+# it bounds how far one dispatch can fill a session's output.
+RUN_MESSAGES_MAX = 2048
+
+
+class Receiver(Protocol):
+    """The channel that a consumer belongs to, as far as a queue needs to know it."""
+
+    def room(self, consumer: Consumer) -> int:
+        """How many more messages the consumer may be given now."""
+
+    def deliver(
+        self,
+        consumer: Consumer,
+        numbers: Sequence[int],
+        messages: Sequence[Message],
+        redelivered: bool,
+    ) -> None:
+        """Hands messages to the client."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The queue is gone: tells the client, if it wants to know."""
+
+
+class Consumer:
+    """One basic.consume.
+
+    Attributes:
+        prefetch: most unacknowledged messages, 0 for no limit.
+        unacked: messages given and not settled.
+        counts: what it has unsettled counts against its channel's limit.
+        shares_limit: its channel limits all its consumers together, so it takes one at a time.
+        waiting: it stands in its queue's turn for messages.
+        prefixes: starts of its basic.deliver frames by the length of the envelope's suffix; at most
+            one for each of the 512 lengths that two short strings can have.
+    """
+
+    __slots__ = (
+        "arguments",
+        "channel",
+        "counts",
+        "exclusive",
+        "no_ack",
+        "prefetch",
+        "prefixes",
+        "priority",
+        "queue",
+        "shares_limit",
+        "tag",
+        "unacked",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        tag: str,
+        queue: Queue,
+        channel: Receiver,
+        *,
+        no_ack: bool,
+        exclusive: bool,
+        prefetch: int,
+        priority: int,
+        arguments: dict[str, Any],
+    ) -> None:
+        self.tag = tag
+        self.queue = queue
+        self.channel = channel
+        self.no_ack = no_ack
+        self.exclusive = exclusive
+        self.prefetch = 0 if no_ack else prefetch
+        self.priority = priority
+        self.arguments = arguments
+        self.shares_limit = False
+        self.counts = not no_ack
+        self.unacked = 0
+        self.waiting = False
+        self.prefixes: dict[int, bytes] = {}

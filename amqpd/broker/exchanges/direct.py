@@ -1,0 +1,24 @@
+"""Direct exchanges: the binding key is the routing key."""
+
+from typing import Any
+
+from amqpd.broker.exchanges.binding import Binding, Destination
+
+
+class Direct:
+    uses_headers = False
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, dict[Binding, None]] = {}
+
+    def bind(self, binding: Binding) -> None:
+        self._by_key.setdefault(binding.key, {})[binding] = None
+
+    def unbind(self, binding: Binding) -> None:
+        bound = self._by_key[binding.key]
+        del bound[binding]
+        if not bound:
+            del self._by_key[binding.key]
+
+    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
+        return [binding.destination for binding in self._by_key.get(routing_key, ())]

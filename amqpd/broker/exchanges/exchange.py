@@ -1,0 +1,67 @@
+"""An exchange: its properties, its bindings, and the router of its type."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from amqpd.broker.exchanges.binding import Binding, Destination, Identity
+
+
+class Router(Protocol):
+    """The seam between an exchange and its type. One file a type implements it.
+
+    `route` answers the bindings that match; the same destination may be in it more than once.
+    `uses_headers` says whether `route` looks at the headers of a message.
+    """
+
+    uses_headers: bool
+
+    def bind(self, binding: Binding) -> None: ...
+
+    def unbind(self, binding: Binding) -> None: ...
+
+    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]: ...
+
+
+class Exchange:
+    """A named exchange of one vhost.
+
+    Attributes:
+        bindings: those that leave from here, by identity.
+        incoming: those of other exchanges that lead here.
+    """
+
+    kind = "exchange"
+
+    def __init__(
+        self,
+        name: str,
+        type_name: str,
+        router: Router,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self.type_name = type_name
+        self.router = router
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.internal = internal
+        self.arguments = arguments
+        self.bindings: dict[Identity, Binding] = {}
+        self.incoming: set[Binding] = set()
+        alternate = arguments.get("alternate-exchange")
+        self.alternate = alternate if isinstance(alternate, str) else None
+
+    def bind(self, binding: Binding) -> None:
+        self.bindings[binding.identity] = binding
+        self.router.bind(binding)
+        binding.destination.incoming.add(binding)
+
+    def unbind(self, binding: Binding) -> None:
+        del self.bindings[binding.identity]
+        self.router.unbind(binding)
+        binding.destination.incoming.discard(binding)

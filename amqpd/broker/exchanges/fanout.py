@@ -1,0 +1,21 @@
+"""Fanout exchanges: every binding matches."""
+
+from typing import Any
+
+from amqpd.broker.exchanges.binding import Binding, Destination
+
+
+class Fanout:
+    uses_headers = False
+
+    def __init__(self) -> None:
+        self._bound: dict[Binding, None] = {}
+
+    def bind(self, binding: Binding) -> None:
+        self._bound[binding] = None
+
+    def unbind(self, binding: Binding) -> None:
+        del self._bound[binding]
+
+    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
+        return [binding.destination for binding in self._bound]

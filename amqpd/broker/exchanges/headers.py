@@ -1,0 +1,79 @@
+"""Headers exchanges: bindings match on the headers table of a message.
+
+`x-match` is `all` (default), `any`, `all-with-x` or `any-with-x`; binding arguments whose name
+begins with `x-` are looked at only in the `-with-x` modes; a void value matches any value.
+
+Source: RabbitMQ, "Headers exchange".
+"""
+
+from typing import Any
+
+from amqpd import errors
+from amqpd.broker.exchanges.binding import Binding, Destination
+from amqpd.wire.erlang import binary
+from amqpd.wire.tables import TYPE_NAMES
+
+MODES = ("all", "any", "all-with-x", "any-with-x")
+
+
+class Headers:
+    uses_headers = True
+
+    def __init__(self) -> None:
+        self._bound: dict[Binding, None] = {}
+
+    def bind(self, binding: Binding) -> None:
+        self._bound[binding] = None
+
+    def unbind(self, binding: Binding) -> None:
+        del self._bound[binding]
+
+    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
+        return [
+            binding.destination for binding in self._bound if matches(binding.arguments, headers)
+        ]
+
+
+def check_match_argument(arguments: dict[str, Any], types: dict[str, bytes]) -> None:
+    """Refuses a binding whose `x-match` is not one of the four modes.
+
+    Raises:
+        ChannelException: 406.
+    """
+    if "x-match" not in arguments:
+        return
+    mode = arguments["x-match"]
+    if types.get("x-match", b"S") != b"S" or not isinstance(mode, str):
+        raise errors.precondition_failed(
+            f"Invalid x-match field type {TYPE_NAMES[types['x-match']]} (value {mode}); expected "
+            "longstr"
+        )
+    if mode not in MODES:
+        raise errors.precondition_failed(
+            f"Invalid x-match field value {binary(mode.encode())}; expected all, any, all-with-x, "
+            "or any-with-x"
+        )
+
+
+def matches(arguments: dict[str, Any], headers: dict[str, Any]) -> bool:
+    """Whether a binding with these arguments takes a message with these headers."""
+    mode = arguments.get("x-match", "all")
+    with_x = mode.endswith("-with-x")
+    wanted = [
+        (name, value)
+        for name, value in arguments.items()
+        if name != "x-match" and (with_x or not name.startswith("x-"))
+    ]
+    found = (name in headers and _same(value, headers[name]) for name, value in wanted)
+    return all(found) if mode.startswith("all") else any(found)
+
+
+def _same(wanted: Any, value: Any) -> bool:
+    """Equal in value and in kind; void wants only that the header is there."""
+    if wanted is None:
+        return True
+    if isinstance(wanted, bool) or isinstance(value, bool):
+        return wanted is value
+    if isinstance(wanted, (int, float)) and isinstance(value, (int, float)):
+        return isinstance(wanted, float) == isinstance(value, float) and wanted == value
+    return bool(type(wanted) is type(value) and wanted == value)

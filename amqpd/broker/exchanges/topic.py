@@ -1,0 +1,82 @@
+"""Topic exchanges: a trie of binding keys, walked a word at a time.
+
+A key is words between dots; `*` in a binding key stands for one word, `#` for any number of words,
+none included. The empty key is one empty word. The walk carries the set of nodes that the words so
+far can have led to, so its cost is the number of words times the patterns that still match, never
+the number of bindings, and several `#` in one key cannot make it explode.
+
+Source: RabbitMQ, "Topic exchanges"; AMQP 0-9-1 section 3.1.3.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amqpd.broker.exchanges.binding import Binding, Destination
+
+
+class _Node:
+    __slots__ = ("bound", "children", "takes_many")
+
+    def __init__(self, takes_many: bool) -> None:
+        self.children: dict[str, _Node] = {}
+        self.bound: dict[Binding, None] = {}
+        self.takes_many = takes_many  # the word that leads here is "#"
+
+
+class Topic:
+    uses_headers = False
+
+    def __init__(self) -> None:
+        self._root = _Node(False)
+
+    def bind(self, binding: Binding) -> None:
+        node = self._root
+        for word in binding.key.split("."):
+            child = node.children.get(word)
+            if child is None:
+                child = node.children[word] = _Node(word == "#")
+            node = child
+        node.bound[binding] = None
+
+    def unbind(self, binding: Binding) -> None:
+        path = []
+        node = self._root
+        for word in binding.key.split("."):
+            path.append((node, word))
+            node = node.children[word]
+        del node.bound[binding]
+        for parent, word in reversed(path):
+            child = parent.children[word]
+            if child.bound or child.children:
+                break
+            del parent.children[word]
+
+    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
+        # A dict is the ordered set: the same queues in the same order on every run.
+        reached = _with_empty_hashes({self._root: None})
+        for word in routing_key.split("."):
+            following: dict[_Node, None] = {}
+            for node in reached:
+                if node.takes_many:
+                    following[node] = None
+                for pattern in (word, "*"):
+                    child = node.children.get(pattern)
+                    if child is not None:
+                        following[child] = None
+            if not following:
+                return []
+            reached = _with_empty_hashes(following)
+        return [binding.destination for node in reached for binding in node.bound]
+
+
+def _with_empty_hashes(nodes: dict[_Node, None]) -> dict[_Node, None]:
+    """The nodes and those that a `#` without any word leads to."""
+    waiting = [node for node in nodes if "#" in node.children]
+    while waiting:
+        child = waiting.pop().children["#"]
+        if child not in nodes:
+            nodes[child] = None
+            if "#" in child.children:
+                waiting.append(child)
+    return nodes

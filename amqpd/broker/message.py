@@ -1,0 +1,35 @@
+"""What the broker knows of a message: its envelope and its content.
+
+A message is a plain tuple, because one is made for each publish and nothing else may be:
+
+    (envelope, header, body, persistent)
+
+`header` and `body` are the pieces that `wire/content.py` describes. Messages are immutable and
+shared between queues; what a queue knows of a message (its number, whether it was delivered before)
+stands beside it.
+"""
+
+from amqpd.wire.prefixes import deliver_suffix
+
+Message = tuple["Envelope", bytes, bytes, bool]
+ENVELOPE, HEADER, BODY, PERSISTENT = range(4)
+
+
+class Envelope:
+    """Where a message was published to; shared by all messages of one address.
+
+    Attributes:
+        exchange: name of the exchange, "" for the default exchange.
+        routing_key: as the publisher gave it.
+        suffixes: ends of a basic.deliver frame, for first deliveries and for redeliveries.
+    """
+
+    __slots__ = ("exchange", "routing_key", "suffixes")
+
+    def __init__(self, exchange: str, routing_key: str) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.suffixes = (
+            deliver_suffix(False, exchange, routing_key),
+            deliver_suffix(True, exchange, routing_key),
+        )

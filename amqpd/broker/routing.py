@@ -1,0 +1,121 @@
+"""From an exchange and routing keys to queues: the walk over the exchange graph.
+
+Each exchange is visited once, so cycles are safe, and each queue is in the answer once. An exchange
+whose own routing gives nothing hands the message to its alternate exchange.
+
+Source: RabbitMQ, "Exchange to exchange bindings", "Alternate exchanges", "Sender-selected
+distribution".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amqpd import errors
+from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.queues.direct_reply import REPLY_PREFIX
+from amqpd.wire import content
+
+if TYPE_CHECKING:
+    from amqpd.broker.queues.direct_reply import DirectReply
+    from amqpd.broker.queues.queue import Queue
+    from amqpd.broker.vhost import Vhost
+
+    Target = Queue | DirectReply
+
+
+def route(
+    vhost: Vhost, exchange: Exchange, routing_keys: list[str], headers: dict[str, Any]
+) -> tuple[tuple[Target, ...], bool]:
+    """The queues for a message, and whether its headers had a say in it."""
+    if exchange is vhost.default_exchange:
+        return _by_queue_name(vhost, routing_keys), False
+    queues: dict[Target, None] = {}
+    seen: dict[Exchange, None] = {exchange: None}
+    waiting = [exchange]
+    used_headers = False
+    while waiting:
+        current = waiting.pop(0)
+        used_headers |= current.router.uses_headers
+        for destination in _destinations(vhost, current, routing_keys, headers):
+            if not isinstance(destination, Exchange):
+                queues[destination] = None
+            elif destination not in seen:
+                seen[destination] = None
+                waiting.append(destination)
+    return tuple(queues), used_headers
+
+
+def _destinations(
+    vhost: Vhost, exchange: Exchange, routing_keys: list[str], headers: dict[str, Any]
+) -> list[Any]:
+    """What one exchange's own routing gives, or its alternate exchange where that is nothing."""
+    if exchange is vhost.default_exchange:  # reached as an alternate exchange
+        return list(_by_queue_name(vhost, routing_keys))
+    found: list[Any] = []
+    for key in routing_keys:
+        found += exchange.router.route(key, headers)
+    if not found and exchange.alternate is not None:
+        alternate = vhost.exchanges.get(exchange.alternate)
+        if alternate is not None:
+            found.append(alternate)
+    return found
+
+
+def _by_queue_name(vhost: Vhost, routing_keys: list[str]) -> tuple[Target, ...]:
+    queues: dict[Target, None] = {}
+    for key in routing_keys:
+        target = vhost.queues.get(key)
+        if target is not None:
+            queues[target] = None
+        elif key.startswith(REPLY_PREFIX) and (reply := vhost.replies.get(key)) is not None:
+            queues[reply] = None
+    return tuple(queues)
+
+
+def sender_selected_keys(headers: dict[str, Any]) -> list[str]:
+    """The additional routing keys of the headers `CC` and `BCC`.
+
+    Raises:
+        ChannelException: 406 where one of them is not an array of strings.
+    """
+    keys: list[str] = []
+    for name in ("CC", "BCC"):
+        value = headers.get(name)
+        if name not in headers:
+            continue
+        if not isinstance(value, list):
+            raise errors.precondition_failed(
+                "invalid message: {unacceptable_type_in_header,"
+                f'"{name}",{_field_type(value)}}}'
+            )
+        for key in value:
+            if not isinstance(key, str):
+                raise errors.precondition_failed(
+                    "invalid message: {unacceptable_type_in_header,"
+                    f'"{name}",{_field_type(key)}}}'
+                )
+            keys.append(key)
+    return keys
+
+
+def may_select_keys(header: bytes) -> bool:
+    """Whether a header piece can hold `CC` or `BCC`; never False for one that does."""
+    return content.flags(header) & content.HEADERS != 0 and (
+        b"\x02CC" in header or b"\x03BCC" in header
+    )
+
+
+def _field_type(value: Any) -> str:
+    """RabbitMQ's word for the type of a decoded field value."""
+    words: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (bool, "bool"),
+        (int, "signedint"),
+        (float, "double"),
+        ((str, bytes), "longstr"),
+        (dict, "table"),
+        (list, "array"),
+        (type(None), "void"),
+        (bytearray, "binary"),
+    )
+    return next((word for kinds, word in words if isinstance(value, kinds)), "timestamp")

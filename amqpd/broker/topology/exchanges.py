@@ -1,0 +1,150 @@
+"""Rules for declaring and deleting exchanges. Source: RabbitMQ, "Exchanges"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amqpd import errors
+from amqpd.broker.exchanges import registry
+from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.journal import ExchangeAdded, ExchangeRemoved
+from amqpd.broker.permissions import Actor, check
+from amqpd.broker.topology.bindings import remove_bindings_to
+from amqpd.broker.topology.names import cleaned
+from amqpd.broker.vhost import RESERVED_PREFIX
+from amqpd.wire.tables import TYPE_NAMES
+
+if TYPE_CHECKING:
+    from amqpd.broker.broker import Broker
+
+ALTERNATE = "alternate-exchange"
+
+
+def declare_exchange(
+    broker: Broker,
+    actor: Actor,
+    name: str,
+    type_name: str,
+    *,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
+    arguments: dict[str, Any],
+    types: dict[str, bytes],
+) -> Exchange:
+    """The exchange, made if it does not exist.
+
+    Raises:
+        ChannelException: 403 without permission, for the default exchange and for new names with
+            the reserved prefix; 406 for an unknown type and where it exists with other properties.
+    """
+    vhost, name = actor.vhost, cleaned(name)
+    router = registry.router(type_name)
+    check_not_default(name)
+    check(actor, "configure", "exchange", name)
+    exchange = vhost.exchanges.get(name)
+    if exchange is None:
+        vhost.check_name("exchange", name)
+        _check_alternate(actor, name, arguments, types)
+        exchange = Exchange(
+            name,
+            type_name,
+            router,
+            durable=durable,
+            auto_delete=auto_delete,
+            internal=internal,
+            arguments=arguments,
+        )
+        vhost.exchanges[name] = exchange
+        vhost.generation += 1
+        if durable:
+            broker.journal.append(
+                ExchangeAdded(vhost.name, name, type_name, auto_delete, internal, arguments)
+            )
+        return exchange
+    for what, received, current in (
+        ("type", type_name, exchange.type_name),
+        ("durable", durable, exchange.durable),
+        ("auto_delete", auto_delete, exchange.auto_delete),
+        ("internal", internal, exchange.internal),
+    ):
+        vhost.check_equal("exchange", name, what, received, current)
+    _check_same_alternate(actor, exchange, arguments)
+    return exchange
+
+
+def check_exchange_exists(actor: Actor, name: str) -> None:
+    """A passive declare; raises ChannelException 403 or 404."""
+    name = cleaned(name)
+    check_not_default(name)
+    actor.vhost.exchange(name)
+
+
+def delete_exchange(broker: Broker, actor: Actor, name: str, *, if_unused: bool) -> None:
+    """Deletes the exchange; one that does not exist is fine.
+
+    Raises:
+        ChannelException: 403 without permission and for predeclared exchanges, 406 if it is in use
+            and must not be.
+    """
+    vhost, name = actor.vhost, cleaned(name)
+    check_not_default(name)
+    if name.startswith(RESERVED_PREFIX):
+        raise errors.access_refused(
+            f"deletion of system {vhost.words('exchange', name)} not allowed"
+        )
+    check(actor, "configure", "exchange", name)
+    exchange = vhost.exchanges.get(name)
+    if exchange is None:
+        return
+    if if_unused and exchange.bindings:
+        raise errors.precondition_failed(f"{vhost.words('exchange', name)} in use")
+    remove_exchange(broker, actor, exchange)
+
+
+def remove_exchange(broker: Broker, actor: Actor, exchange: Exchange) -> None:
+    """Takes the exchange and all bindings from it and to it out of the vhost."""
+    vhost = actor.vhost
+    del vhost.exchanges[exchange.name]
+    vhost.generation += 1
+    for binding in list(exchange.bindings.values()):
+        exchange.unbind(binding)
+    if exchange.durable:
+        broker.journal.append(ExchangeRemoved(vhost.name, exchange.name))
+    remove_bindings_to(broker, actor, exchange)
+
+
+def check_not_default(name: str) -> None:
+    """Refuses the default exchange; raises ChannelException 403."""
+    if name == "":
+        raise errors.access_refused("operation not permitted on the default exchange")
+
+
+def _check_alternate(
+    actor: Actor, name: str, arguments: dict[str, Any], types: dict[str, bytes]
+) -> None:
+    if ALTERNATE not in arguments:
+        return
+    if types[ALTERNATE] != b"S":
+        raise errors.precondition_failed(
+            f"invalid type '{TYPE_NAMES[types[ALTERNATE]]}' for arg '{ALTERNATE}' in "
+            f"{actor.vhost.words('exchange', name)}"
+        )
+    check(actor, "read", "exchange", name)
+    check(actor, "write", "exchange", arguments[ALTERNATE])
+
+
+def _check_same_alternate(actor: Actor, exchange: Exchange, arguments: dict[str, Any]) -> None:
+    received, current = arguments.get(ALTERNATE), exchange.arguments.get(ALTERNATE)
+    if received == current:
+        return
+    if received is not None and current is not None:
+        actor.vhost.check_equal("exchange", exchange.name, ALTERNATE, received, current)
+    sides = [
+        "none" if value is None else f"the value '{value}' of type 'longstr'"
+        for value in (received, current)
+    ]
+    raise errors.precondition_failed(
+        f"inequivalent arg '{ALTERNATE}' for {actor.vhost.words('exchange', exchange.name)}: "
+        f"received {sides[0]} but current is {sides[1]}"
+    )

@@ -1,0 +1,191 @@
+"""Rules for declaring, deleting and purging queues. Source: RabbitMQ, "Queues"."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from typing import TYPE_CHECKING, Any
+
+from amqpd import errors
+from amqpd.broker import arguments as queue_arguments
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.journal import QueueAdded, QueueRemoved
+from amqpd.broker.permissions import Actor, check
+from amqpd.broker.queues.queue import Queue
+from amqpd.broker.topology.bindings import remove_bindings_to
+from amqpd.broker.topology.names import cleaned
+from amqpd.wire.tables import TYPE_NAMES
+
+if TYPE_CHECKING:
+    from amqpd.broker.broker import Broker
+
+DLX = "x-dead-letter-exchange"
+
+
+def declare_queue(
+    broker: Broker,
+    actor: Actor,
+    name: str,
+    *,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
+    arguments: dict[str, Any],
+    types: dict[str, bytes],
+) -> Queue:
+    """The queue, made if it does not exist; an empty name asks for a new one.
+
+    Raises:
+        ChannelException: 403 without permission and for new names with the reserved prefix, 405 for
+            another session's exclusive queue, 406 where it exists with other properties and for
+            arguments that are not what they may be.
+        ConnectionException: 541 for a transient shared queue where those are not allowed.
+    """
+    vhost, name = actor.vhost, cleaned(name)
+    kept = durable and not exclusive
+    if not name:
+        kind = queue_arguments.queue_type(arguments)
+        if kind in ("quorum", "stream"):
+            raise errors.precondition_failed(
+                f"Cannot declare a server-named queue for type {kind}"
+            )
+        name = generated_name(broker, "amq.gen-")
+    check(actor, "configure", "queue", name)
+    queue = vhost.queues.get(name)
+    if queue is not None:
+        owner = actor.owner if exclusive else None
+        if queue.exclusive_owner is not owner:
+            raise vhost.locked(name)
+        vhost.check_equal("queue", name, "durable", kept, queue.durable)
+        vhost.check_equal("queue", name, "auto_delete", auto_delete, queue.auto_delete)
+        queue_arguments.check_equal(
+            vhost, name, (arguments, types), (queue.arguments, queue.types)
+        )
+        return queue
+    if not name.startswith("amq.gen-") or len(name) != len("amq.gen-") + 22:
+        vhost.check_name("queue", name)
+    _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments, types)
+    queue = Queue(
+        broker.next_queue_id(),
+        name,
+        broker.journal,
+        durable=kept,
+        auto_delete=auto_delete,
+        exclusive_owner=actor.owner if exclusive else None,
+        arguments=arguments,
+        types=types,
+    )
+    vhost.queues[name] = queue
+    if queue.exclusive_owner is not None:
+        queue.exclusive_owner.exclusive_queues[queue] = None
+    vhost.generation += 1
+    broker.counters.queues_created += 1
+    if kept:
+        broker.journal.append(
+            QueueAdded(queue.queue_id, vhost.name, name, auto_delete, arguments, types)
+        )
+    return queue
+
+
+def _check_new(
+    broker: Broker,
+    actor: Actor,
+    name: str,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
+    arguments: dict[str, Any],
+    types: dict[str, bytes],
+) -> None:
+    words = actor.vhost.words("queue", name)
+    if DLX in arguments:
+        if types[DLX] != b"S":
+            raise errors.precondition_failed(
+                f"invalid type '{TYPE_NAMES[types[DLX]]}' for arg '{DLX}' in {words}"
+            )
+        check(actor, "read", "queue", name)
+        check(actor, "write", "exchange", arguments[DLX])
+    queue_arguments.check(actor.vhost, name, arguments, types)
+    if queue_arguments.queue_type(arguments) in ("quorum", "stream"):
+        for wrong, what in (
+            (not durable and not exclusive, "non-durable"),
+            (auto_delete, "auto-delete"),
+            (exclusive, "exclusive-owner"),
+        ):
+            if wrong:
+                raise errors.precondition_failed(f"invalid property '{what}' for {words}")
+    allowed = broker.config.compatibility.transient_nonexclusive_queues
+    if not durable and not exclusive and not allowed:
+        raise errors.internal_error(
+            "Feature `transient_nonexcl_queues` is deprecated.\n"
+            "By default, this feature is not permitted anymore."
+        )
+
+
+def generated_name(broker: Broker, prefix: str) -> str:
+    """The prefix and 22 random letters that stand well in a URL."""
+    return prefix + urlsafe_b64encode(broker.random.randbytes(16)).rstrip(b"=").decode()
+
+
+def find_queue(actor: Actor, name: str) -> Queue:
+    """The queue for a passive declare; raises ChannelException 403, 404 or 405."""
+    name = cleaned(name)
+    check(actor, "configure", "queue", name)
+    return actor.vhost.queue(name, actor.owner)
+
+
+def delete_queue(
+    broker: Broker, actor: Actor, name: str, *, if_unused: bool, if_empty: bool
+) -> int:
+    """Deletes the queue; how many ready messages went with it. One that does not exist is fine.
+
+    Raises:
+        ChannelException: 403 without permission, 405 for another session's exclusive queue, 406 if
+            it is in use or not empty and must not be.
+    """
+    vhost, name = actor.vhost, cleaned(name)
+    check(actor, "configure", "queue", name)
+    if name not in vhost.queues:
+        return 0
+    queue = vhost.queue(name, actor.owner)
+    if if_unused and queue.selection.consumers:
+        raise errors.precondition_failed(f"{vhost.words('queue', name)} in use")
+    if if_empty and queue.ready:
+        raise errors.precondition_failed(f"{vhost.words('queue', name)} not empty")
+    count = queue.ready
+    remove_queue(broker, actor, queue)
+    return count
+
+
+def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
+    """Takes the queue, its messages and its bindings out of the vhost and tells its consumers."""
+    del actor.vhost.queues[queue.name]
+    actor.vhost.generation += 1
+    broker.counters.queues_deleted += 1
+    queue.deleted = True
+    if queue.exclusive_owner is not None:
+        queue.exclusive_owner.exclusive_queues.pop(queue, None)
+    queue.purge()
+    if queue.durable:
+        broker.journal.append(QueueRemoved(queue.queue_id))
+    remove_bindings_to(broker, actor, queue)
+    for consumer in list(queue.selection.consumers):
+        queue.selection.remove(consumer)
+        consumer.channel.cancelled(consumer)
+
+
+def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consumer) -> None:
+    """A consumer leaves; an auto-delete queue goes with its last one."""
+    if queue.deleted or consumer not in queue.selection.consumers:
+        return
+    queue.selection.remove(consumer)
+    if queue.exclusive_consumer is consumer:
+        queue.exclusive_consumer = None
+    if queue.auto_delete and not queue.selection.consumers:
+        remove_queue(broker, actor, queue)
+
+
+def purge_queue(actor: Actor, name: str) -> int:
+    """Drops the ready messages; how many. Raises ChannelException 403, 404 or 405."""
+    name = cleaned(name)
+    check(actor, "read", "queue", name)
+    return actor.vhost.queue(name, actor.owner).purge()

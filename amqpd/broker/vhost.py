@@ -1,0 +1,109 @@
+"""A virtual host: a namespace of exchanges and queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amqpd import errors
+from amqpd.broker.exchanges import registry
+from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.queues.direct_reply import DirectReply
+from amqpd.broker.queues.queue import Queue
+
+if TYPE_CHECKING:
+    from amqpd.broker.permissions import Owner
+
+RESERVED_PREFIX = "amq."
+
+# Name, type and whether it is internal, of the exchanges that every vhost has.
+PREDECLARED = (
+    ("", "direct", False),
+    ("amq.direct", "direct", False),
+    ("amq.fanout", "fanout", False),
+    ("amq.headers", "headers", False),
+    ("amq.match", "headers", False),
+    ("amq.rabbitmq.trace", "topic", True),
+    ("amq.topic", "topic", False),
+)
+
+
+class Vhost:
+    """A virtual host.
+
+    Attributes:
+        replies: direct reply-to addresses of the channels that are open.
+        generation: rises with every change that can lead a message elsewhere. What sessions remember
+            of routes is worth only as much as their memory of this number.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.exchanges: dict[str, Exchange] = {}
+        self.queues: dict[str, Queue] = {}
+        self.replies: dict[str, DirectReply] = {}
+        self.generation = 0
+        for exchange, type_name, internal in PREDECLARED:
+            self.exchanges[exchange] = Exchange(
+                exchange,
+                type_name,
+                registry.router(type_name),
+                durable=True,
+                auto_delete=False,
+                internal=internal,
+                arguments={},
+            )
+        self.default_exchange = self.exchanges[""]
+
+    def exchange(self, name: str) -> Exchange:
+        """The exchange of that name; raises ChannelException 404 if there is none."""
+        found = self.exchanges.get(name)
+        if found is None:
+            raise errors.not_found(f"no {self.words('exchange', name)}")
+        return found
+
+    def queue(self, name: str, owner: Owner | None) -> Queue:
+        """The queue of that name, open to `owner`.
+
+        Raises:
+            ChannelException: 404 if there is none, 405 if it is another session's exclusive one.
+        """
+        found = self.queues.get(name)
+        if found is None:
+            raise errors.not_found(f"no {self.words('queue', name)}")
+        if found.exclusive_owner is not None and found.exclusive_owner is not owner:
+            raise self.locked(name)
+        return found
+
+    def words(self, kind: str, name: str) -> str:
+        """A resource as reply texts name it."""
+        return f"{kind} '{name}' in vhost '{self.name}'"
+
+    def locked(self, name: str) -> errors.ChannelException:
+        """The refusal to open another session's exclusive queue."""
+        return errors.resource_locked(
+            f"cannot obtain exclusive access to locked {self.words('queue', name)}. It could be "
+            "originally declared on another connection or the exclusive property value does not "
+            "match that of the original declaration."
+        )
+
+    def check_name(self, kind: str, name: str) -> None:
+        """Refuses a new name with the reserved prefix; raises ChannelException 403."""
+        if name.startswith(RESERVED_PREFIX):
+            raise errors.access_refused(
+                f"{kind} name '{name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+            )
+
+    def check_equal(
+        self, kind: str, name: str, what: str, received: object, current: object
+    ) -> None:
+        """Refuses a redeclaration with another property; raises ChannelException 406."""
+        if received != current:
+            raise errors.precondition_failed(
+                f"inequivalent arg '{what}' for {self.words(kind, name)}: received "
+                f"'{printed(received)}' but current is '{printed(current)}'"
+            )
+
+
+def printed(value: Any) -> str:
+    """A property or argument as reply texts print it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

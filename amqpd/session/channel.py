@@ -1,0 +1,168 @@
+"""A channel: delivery tags, prefetch, confirms and transactions of one client's conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from amqpd.broker.consumer import RUN_MESSAGES_MAX, Consumer
+from amqpd.broker.message import Message
+from amqpd.broker.queues.direct_reply import DirectReply
+from amqpd.broker.topology.queues import remove_consumer
+from amqpd.session.confirms import Confirms
+from amqpd.session.content import Assembly
+from amqpd.session.transaction import Transaction
+from amqpd.session.unacked import Delivery, Unacked
+from amqpd.wire.methods import Basic, Method, encode_method
+
+if TYPE_CHECKING:
+    from amqpd.session.connection import Session
+
+Deliver = Callable[["Channel", Consumer, Sequence[int], Sequence[Message], bool], None]
+
+
+class Channel:
+    """One open channel.
+
+    Attributes:
+        prefetch_each: limit of the consumers that start from now on, 0 for none.
+        prefetch_all: limit of all consumers together, 0 for none.
+        limited_unacked: what counts against `prefetch_all`.
+        last_tag: the last delivery tag given out.
+        last_queue: name of the queue declared last, "" if none was.
+        closing: channel.close was sent; all but its close-ok is ignored.
+        assembly: the publish whose content is still coming.
+        transaction: tx.select was sent.
+        reply: the direct reply-to address, once the channel consumes from it.
+    """
+
+    def __init__(self, session: Session, number: int, deliver: Deliver) -> None:
+        self.session = session
+        self.number = number
+        self.consumers: dict[str, Consumer] = {}
+        self.unacked = Unacked()
+        self.prefetch_each = session.broker.config.consumer.prefetch_default
+        self.prefetch_all = 0
+        self.limited_unacked = 0
+        self.last_tag = 0
+        self.last_queue = ""
+        self.closing = False
+        self.assembly: Assembly | None = None
+        self.confirms: Confirms | None = None
+        self.transaction: Transaction | None = None
+        self.reply: DirectReply | None = None
+        self._deliver = deliver
+
+    # --- what the client is told -------------------------------------------------------------
+
+    def say(self, method: Method) -> None:
+        """Sends a method."""
+        self.session.say(encode_method(self.number, method))
+
+    def promise(self, method: Method) -> None:
+        """Sends a method once everything that was done so far is durable."""
+        self.session.promise(self.number, method)
+
+    # --- what a queue asks of a consumer's channel --------------------------------------------
+
+    def room(self, consumer: Consumer) -> int:
+        """How many more messages the consumer may be given now."""
+        if self.session.is_clogged():
+            return 0
+        room = RUN_MESSAGES_MAX
+        if consumer.prefetch:
+            room = min(room, consumer.prefetch - consumer.unacked)
+        if self.prefetch_all and not consumer.no_ack:
+            room = min(room, self.prefetch_all - self.limited_unacked)
+        return room
+
+    def deliver(
+        self,
+        consumer: Consumer,
+        numbers: Sequence[int],
+        messages: Sequence[Message],
+        redelivered: bool,
+    ) -> None:
+        """Sends messages to the client."""
+        counters = self.session.broker.counters
+        counters.delivered += len(messages)
+        if redelivered:
+            counters.redelivered += len(messages)
+        if not consumer.no_ack:
+            self.limited_unacked += len(messages)
+        self._deliver(self, consumer, numbers, messages, redelivered)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The queue is gone: tells the client if it said that it understands that."""
+        self.consumers.pop(consumer.tag, None)
+        if self.session.client_can("consumer_cancel_notify"):
+            self.say(Basic.Cancel(consumer_tag=consumer.tag, nowait=True))
+
+    # --- settling -------------------------------------------------------------------------------
+
+    def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Deliveries are settled for good."""
+        for consumer, group in by_consumer(deliveries).items():
+            numbers = [number for number, _ in group]
+            consumer.queue.release(consumer, numbers, [message for _, message in group])
+            self.settled(consumer, len(group))
+
+    def requeue(self, deliveries: Iterable[Delivery]) -> None:
+        """Deliveries go back to their queues."""
+        for consumer, group in by_consumer(deliveries).items():
+            consumer.queue.requeue(consumer, group)
+            self.session.broker.counters.requeued += len(group)
+            self.settled(consumer, len(group))
+
+    def settled(self, consumer: Consumer, count: int) -> None:
+        """`count` deliveries of the consumer are off the channel: there may be room again."""
+        self.session.broker.touch(consumer.queue)
+        if not consumer.counts:
+            return
+        self.limited_unacked -= count
+        if self.prefetch_all:
+            self.rejoin_consumers()
+
+    def rejoin_consumers(self) -> None:
+        """Any consumer of the channel may have room again."""
+        for consumer in self.consumers.values():
+            if isinstance(consumer.queue, DirectReply):
+                continue
+            consumer.queue.selection.rejoin(consumer)
+            self.session.broker.touch(consumer.queue)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def shut(self) -> None:
+        """Ends the channel's part in the broker: consumers go, unsettled messages go back."""
+        session = self.session
+        for consumer in list(self.consumers.values()):
+            self.drop_consumer(consumer)
+        if self.transaction is not None:
+            self.transaction.rollback(self)
+            self.transaction = None
+        self.requeue(self.unacked.take_all(self.last_tag))
+        if self.reply is not None:
+            self.reply.consumer = None
+            del session.vhost.replies[self.reply.name]
+            session.vhost.generation += 1
+            self.reply = None
+        self.confirms = None
+        self.assembly = None
+        session.forget_routes()
+
+    def drop_consumer(self, consumer: Consumer) -> None:
+        """The consumer stops; what it has unsettled stays with the channel."""
+        del self.consumers[consumer.tag]
+        if isinstance(consumer.queue, DirectReply):
+            consumer.queue.consumer = None
+        else:
+            remove_consumer(self.session.broker, self.session.actor, consumer.queue, consumer)
+
+
+def by_consumer(deliveries: Iterable[Delivery]) -> dict[Consumer, list[tuple[int, Message]]]:
+    """Deliveries grouped by who had them, in their order."""
+    groups: dict[Consumer, list[tuple[int, Message]]] = {}
+    for consumer, number, message in deliveries:
+        groups.setdefault(consumer, []).append((number, message))
+    return groups

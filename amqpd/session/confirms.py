@@ -1,0 +1,48 @@
+"""Publisher confirms of one channel. Source: RabbitMQ, "Publisher confirms".
+
+Confirms leave in the order of the publishes: what has nothing to store still waits behind what has,
+because an ack with `multiple` speaks for all before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from amqpd.wire.prefixes import ack
+
+
+class Confirms:
+    """Sequence numbers and what waits for a commit.
+
+    Attributes:
+        published: sequence number of the last publish.
+    """
+
+    __slots__ = ("_acked", "_queued", "_waiting", "published")
+
+    def __init__(self) -> None:
+        self.published = 0
+        self._queued = 0
+        self._acked = 0
+        self._waiting: deque[tuple[int, int]] = deque()  # ticket, last sequence number
+
+    def close_batch(self, ticket: int) -> None:
+        """All publishes since the last call are safe once `ticket` is committed."""
+        if self.published > self._queued:
+            self._queued = self.published
+            self._waiting.append((ticket, self.published))
+
+    def committed(self, channel: int, ticket: int) -> bytes:
+        """The ack frame that is due now that `ticket` is committed; empty if none is."""
+        last = 0
+        while self._waiting and self._waiting[0][0] <= ticket:
+            last = self._waiting.popleft()[1]
+        if not last:
+            return b""
+        count, self._acked = last - self._acked, last
+        return ack(channel, last, multiple=count > 1)
+
+    @property
+    def outstanding(self) -> int:
+        """Publishes that are not confirmed."""
+        return self.published - self._acked

@@ -1,0 +1,459 @@
+"""A session: one client's conversation, from the protocol header to the last close-ok.
+
+Bytes come in through `received`, and leave through `take_output`; what is in between is a state, a
+table of channels, and the one place where exceptions become channel.close and connection.close.
+
+Source: AMQP 0-9-1 section 2.2.4 (connection life cycle); RabbitMQ where the two differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amqpd import errors
+from amqpd.broker.deadlines import Deadline
+from amqpd.broker.permissions import Actor
+from amqpd.log import EventLog
+from amqpd.session import handshake
+from amqpd.session.channel import Channel, Deliver
+from amqpd.session.content import Assembly
+from amqpd.session.heartbeat import Heartbeat
+from amqpd.session.methods.publish import publish
+from amqpd.session.methods.table import HANDLERS
+from amqpd.session.output import Output
+from amqpd.session.route import Route
+from amqpd.wire import frames, methods
+from amqpd.wire import methods as wire
+from amqpd.wire.constants import (
+    FRAME_HEARTBEAT,
+    FRAME_METHOD,
+    FRAME_TYPES,
+)
+from amqpd.wire.erlang import describe_payload
+from amqpd.wire.frames import Frame
+
+if TYPE_CHECKING:
+    from amqpd.broker.broker import Broker
+    from amqpd.broker.queues.queue import Queue
+    from amqpd.broker.users import User
+    from amqpd.broker.vhost import Vhost
+
+log = EventLog("session")
+
+# RabbitMQ's: how long a client that made a hard error is left with its connection.close, and how
+# long a client may take to answer a connection.close.
+SILENT_CLOSE_DELAY_S = 3.0
+CLOSE_OK_TIMEOUT_S = 30.0
+
+Absorb = Callable[["Session", bytes, int], tuple[int, bool]]
+
+
+class Peer(NamedTuple):
+    """Who is at the other end.
+
+    Attributes:
+        name: "client ip:port -> broker ip:port", as logs and management name the connection.
+        is_loopback: the client is on this machine.
+    """
+
+    name: str
+    is_loopback: bool
+
+
+class HotPath(NamedTuple):
+    """The two ways through which messages go; `session/hotpath.py` or the plain ones."""
+
+    absorb: Absorb | None
+    deliver: Deliver
+
+
+class Session:
+    """One client connection.
+
+    Attributes:
+        state: where the conversation is; RabbitMQ's names, which its reply texts print.
+        closing: close the socket once the output is written.
+        frame_bytes_max: as negotiated; 0 for no limit.
+        routes: what is remembered of publishes, by the bytes of their method frame.
+        confirming: channels in confirm mode with publishes in this batch.
+        speakers: the core's list of sessions with output.
+        promisers: the core's list of sessions that wait for a commit.
+        clogged: a consumer was denied messages because the client does not read fast enough.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        peer: Peer,
+        hot_path: HotPath,
+        speakers: dict[Session, None],
+        promisers: dict[Session, None],
+    ) -> None:
+        self.broker = broker
+        self.peer = peer
+        self.hot_path = hot_path
+        self.speakers = speakers
+        self.promisers = promisers
+        self.state = "header"
+        self.closing = False
+        self.clogged = False
+        self.output = Output()
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.frame_bytes_max = handshake.FRAME_BYTES_BEFORE_TUNE
+        self.channels_max = 1
+        self.client_properties: dict[str, Any] = {}
+        self.channels: dict[int, Channel] = {}
+        self.exclusive_queues: dict[Queue, None] = {}
+        self.routes: dict[bytes, Route] = {}
+        self.plain_headers: dict[bytes, bool] = {}
+        self.routes_generation = 0
+        self.confirming: dict[Channel, None] = {}
+        self.user: User
+        self.vhost: Vhost
+        self.actor: Actor
+        self.heartbeat_s = 0
+        self._heartbeat: Heartbeat | None = None
+        self._rest = b""
+        self._deaf = False
+        self._deadline: Deadline | None = broker.deadlines.at(
+            broker.now + broker.config.connection.handshake_timeout_s,
+            lambda: self.give_up("the handshake took too long"),
+        )
+
+    # --- input ----------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        """Works off what the client has sent."""
+        self.bytes_read += len(data)
+        if self.closing or self._deaf:
+            return
+        data, offset = (self._rest + data if self._rest else data), 0
+        self._rest = b""
+        try:
+            if self.state == "header":
+                offset = handshake.protocol_header(self, data)
+            if self.state != "header":
+                offset = self._work_off(data, offset)
+        except errors.ConnectionException as error:
+            self._deaf = True  # where the next frame would start is not known any more
+            self.refuse(error, 0)
+        if not self.closing and not self._deaf:
+            self._rest = data[offset:]
+        self.end_batch()
+
+    def _work_off(self, data: bytes, offset: int) -> int:
+        """Takes whole frames; the offset of the first byte that was not taken."""
+        absorb = self.hot_path.absorb
+        while not self.closing and not self._deaf:
+            if absorb is not None and self.state == "running":
+                offset, incomplete = absorb(self, data, offset)
+                if incomplete:
+                    break
+            frame = frames.cut(data, offset, self.frame_bytes_max)
+            if frame is None:
+                break
+            offset = frame.end
+            self._take(frame)
+        return offset
+
+    def _take(self, frame: Frame) -> None:
+        """One frame; every exception of the model and of the methods ends here."""
+        method_id = (0, 0)
+        if frame.type == FRAME_METHOD and len(frame.payload) >= 4:
+            method_id = (
+                int.from_bytes(frame.payload[:2], "big"),
+                int.from_bytes(frame.payload[2:4], "big"),
+            )
+        try:
+            if frame.channel == 0 or frame.type not in FRAME_TYPES:
+                self._take_on_channel_0(frame)
+            elif self.state == "running":
+                self._take_on_channel(frame)
+            elif self.state != "closing":
+                raise self._unexpected(frame)
+        except errors.ChannelException as error:
+            channel = self.channels.get(frame.channel)
+            if channel is None:
+                raise
+            self.refuse_channel(channel, error, error.method or method_id)
+        except errors.ConnectionException as error:
+            error.method = error.method or method_id
+            self.refuse(error, frame.channel)
+        except Exception as bug:
+            log.exception(
+                "internal error",
+                bug,
+                connection=self.peer.name,
+                channel=frame.channel,
+                method=f"{method_id[0]}/{method_id[1]}",
+            )
+            refusal = errors.internal_error("see the broker's log")
+            refusal.method = method_id
+            self.refuse(refusal, frame.channel)
+
+    def _take_on_channel_0(self, frame: Frame) -> None:
+        if frame.type == FRAME_HEARTBEAT and frame.channel == 0:
+            return
+        if frame.type not in FRAME_TYPES:
+            described = describe_payload(frame.payload, len(frame.payload))
+            raise errors.frame_error(f"type {frame.type}, {described}: unknown_frame")
+        if frame.type != FRAME_METHOD:
+            raise self._unexpected(frame)
+        handshake.take(self, methods.decode_method(frame.payload))
+
+    def _take_on_channel(self, frame: Frame) -> None:
+        if frame.type == FRAME_HEARTBEAT:
+            raise self._unexpected(frame)
+        channel = self.channels.get(frame.channel)
+        if channel is None:
+            self._open_channel(frame)
+        elif channel.closing:
+            self._take_while_closing(channel, frame)
+        elif channel.assembly is not None:
+            if channel.assembly.add(frame):
+                assembly, channel.assembly = channel.assembly, None
+                publish(channel, assembly)
+        elif frame.type != FRAME_METHOD:
+            raise errors.unexpected_frame("expected method frame, got non method frame instead")
+        else:
+            self._take_method(channel, frame.payload)
+
+    def _take_method(self, channel: Channel, payload: bytes) -> None:
+        method = methods.decode_method(payload)
+        if isinstance(method, wire.Basic.Publish):
+            limit = self.broker.config.message.size_bytes_max
+            channel.assembly = Assembly(method, payload, limit)
+            return
+        handler = HANDLERS.get(type(method))
+        if handler is None:
+            raise errors.command_invalid("unimplemented method")
+        if not isinstance(method, wire.Basic.Ack):
+            # Whatever comes next must see what was published and settled before it.
+            self.end_batch()
+        handler(channel, method, payload)
+
+    def _open_channel(self, frame: Frame) -> None:
+        if frame.type != FRAME_METHOD:
+            raise errors.unexpected_frame("expected method frame, got non method frame instead")
+        method = methods.decode_method(frame.payload)
+        limit = self.channels_max
+        if frame.channel > limit and limit:
+            raise errors.not_allowed(
+                f"number of channels opened ({len(self.channels)}) has reached the negotiated "
+                f"channel_max ({limit})"
+            )
+        if isinstance(method, wire.Channel.CloseOk):
+            return
+        if not isinstance(method, wire.Channel.Open):
+            raise errors.channel_error("expected 'channel.open'")
+        channel = Channel(self, frame.channel, self.hot_path.deliver)
+        self.channels[frame.channel] = channel
+        self.broker.counters.channels_opened += 1
+        channel.say(wire.Channel.OpenOk())
+
+    def _take_while_closing(self, channel: Channel, frame: Frame) -> None:
+        """Between our channel.close and its close-ok only those two mean anything."""
+        if frame.type != FRAME_METHOD:
+            return
+        index = int.from_bytes(frame.payload[:4], "big")
+        if index == wire.Channel.CloseOk.index:
+            self.forget_channel(channel)
+        elif index == wire.Channel.Close.index:
+            channel.say(wire.Channel.CloseOk())
+
+    def _unexpected(self, frame: Frame) -> errors.ConnectionException:
+        described = describe_payload(frame.payload, len(frame.payload))
+        return errors.unexpected_frame(f"type {frame.type}, {described}")
+
+    def end_batch(self) -> None:
+        """Works off what publishes and acks have left for the end: queues first, then confirms."""
+        self.broker.settle_touched()
+        if not self.confirming:
+            return
+        ticket = self.broker.journal.last_ticket()
+        channels, self.confirming = self.confirming, {}
+        for channel in channels:
+            if channel.confirms is not None:
+                channel.confirms.close_batch(ticket)
+        self.promisers[self] = None
+        self.committed(self.broker.journal.committed)
+
+    def committed(self, ticket: int) -> None:
+        """Everything up to the ticket is durable: keeps the promises that waited for it."""
+        self.output.committed(ticket)
+        waiting = self.output.promises
+        for channel in self.channels.values():
+            if channel.confirms is not None and channel.confirms.outstanding:
+                before = channel.confirms.outstanding
+                self.say(channel.confirms.committed(channel.number, ticket))
+                self.broker.counters.confirmed += before - channel.confirms.outstanding
+                waiting = waiting or channel.confirms.outstanding > 0
+        if self.output.size:
+            self.speakers[self] = None
+        if not waiting:
+            self.promisers.pop(self, None)
+
+    # --- output ---------------------------------------------------------------------------------
+
+    def say(self, data: bytes) -> None:
+        """Sends whole frames."""
+        self.output.say(data)
+        self.speakers[self] = None
+
+    def promise(self, channel: int, method: methods.Method) -> None:
+        """Sends a method once everything that was done so far is durable."""
+        journal = self.broker.journal
+        ticket = journal.last_ticket()
+        if ticket <= journal.committed and not self.output.promises:
+            self.say(methods.encode_method(channel, method))
+        else:
+            self.output.promise(ticket, channel, method)
+            self.promisers[self] = None
+
+    def take_output(self) -> bytes:
+        """All bytes that may be sent now; each is handed out once."""
+        data = self.output.take()
+        self.bytes_written += len(data)
+        return data
+
+    def is_clogged(self) -> bool:
+        """Whether the client has to read before it is given more messages."""
+        if self.output.size < self.broker.config.limits.output_bytes_high:
+            return False
+        self.clogged = True
+        return True
+
+    def drained(self) -> None:
+        """The client has read: consumers that were denied messages may have room again."""
+        self.clogged = False
+        for channel in self.channels.values():
+            channel.rejoin_consumers()
+        self.broker.settle_touched()
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def start_running(self, heartbeat_s: int) -> None:
+        """The handshake is over."""
+        self.cancel_deadline()
+        self.state = "running"
+        self.actor = Actor(self.user, self.vhost, self)
+        self.heartbeat_s = heartbeat_s
+        if heartbeat_s:
+            self._heartbeat = Heartbeat(self, heartbeat_s)
+
+    def client_can(self, capability: str) -> bool:
+        """Whether the client said that it understands an extension."""
+        capabilities = self.client_properties.get("capabilities")
+        return isinstance(capabilities, dict) and capabilities.get(capability) is True
+
+    def refuse_channel(
+        self, channel: Channel, error: errors.ChannelException, method: tuple[int, int]
+    ) -> None:
+        """Closes the channel with an error."""
+        log.error(
+            "channel error",
+            connection=self.peer.name,
+            channel=channel.number,
+            method=f"{method[0]}/{method[1]}",
+            reply=str(error),
+        )
+        self.end_batch()
+        channel.shut()
+        channel.closing = True
+        channel.say(
+            wire.Channel.Close(
+                reply_code=error.code,
+                reply_text=error.text,
+                class_id=method[0],
+                method_id=method[1],
+            )
+        )
+        self.broker.settle_touched()
+
+    def forget_channel(self, channel: Channel) -> None:
+        """The number is free again."""
+        del self.channels[channel.number]
+        self.broker.counters.channels_closed += 1
+
+    def refuse(self, error: errors.AmqpError, channel: int) -> None:
+        """Closes the connection with an error."""
+        log.error(
+            "connection error",
+            connection=self.peer.name,
+            channel=channel,
+            state=self.state,
+            reply=str(error),
+        )
+        self.close(error)
+
+    def close(self, error: errors.AmqpError) -> None:
+        """Says connection.close; the socket is closed at the close-ok or after a while."""
+        if self.state == "closing" or self.closing:
+            return
+        was_running = self.state == "running"
+        self.end_batch()
+        self.shut()
+        class_id, method_id = error.method or (0, 0)
+        self.say(
+            methods.encode_method(
+                0,
+                wire.Connection.Close(
+                    reply_code=error.code,
+                    reply_text=error.text,
+                    class_id=class_id,
+                    method_id=method_id,
+                ),
+            )
+        )
+        self.state = "closing"
+        patience = CLOSE_OK_TIMEOUT_S if was_running and not self._deaf else SILENT_CLOSE_DELAY_S
+        self._deadline = self.broker.deadlines.at(self.broker.now + patience, self.end)
+
+    def give_up(self, why: str) -> None:
+        """Ends the connection without a word: the client does not answer."""
+        log.warning("closing connection", connection=self.peer.name, reason=why)
+        self.end()
+
+    def end(self) -> None:
+        """The conversation is over; the socket is closed once the output is written."""
+        self.shut()
+        self.closing = True
+        self.state = "closed"
+        self.speakers[self] = None
+
+    def shut(self) -> None:
+        """Takes the session out of the broker: channels first, then its exclusive queues."""
+        self.cancel_deadline()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
+        for channel in list(self.channels.values()):
+            if not channel.closing:
+                channel.shut()
+            self.forget_channel(channel)
+        self.confirming.clear()
+        self.promisers.pop(self, None)
+        self.output.drop_promises()
+        if self.state == "running":
+            handshake.leave(self)
+        self.broker.settle_touched()
+
+    def cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self.broker.deadlines.cancel(self._deadline)
+            self._deadline = None
+
+    def silence(self) -> None:
+        """Hears no more and hangs up after a while (a client that failed to log in)."""
+        self._deaf = True
+        self.cancel_deadline()
+        self._deadline = self.broker.deadlines.at(
+            self.broker.now + SILENT_CLOSE_DELAY_S, self.end
+        )
+
+    def forget_routes(self) -> None:
+        """What is remembered of publishes may not hold any more."""
+        self.routes.clear()
+

@@ -1,0 +1,116 @@
+"""basic.consume and basic.cancel. Source: RabbitMQ, "Consumers"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amqpd import errors
+from amqpd.broker.arguments import INTEGER_TYPES
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.permissions import check
+from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE, DirectReply
+from amqpd.broker.topology.queues import generated_name
+from amqpd.session.methods.names import queue_name
+from amqpd.wire.methods import Basic, argument_types
+from amqpd.wire.tables import TYPE_NAMES
+
+if TYPE_CHECKING:
+    from amqpd.broker.queues.queue import Queue
+    from amqpd.session.channel import Channel
+
+
+def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
+    session = channel.session
+    if method.queue == REPLY_QUEUE:
+        _consume_replies(channel, method)
+        return
+    name = queue_name(channel, method.queue)
+    _check_tag(channel, method.consumer_tag)
+    check(session.actor, "read", "queue", name)
+    queue = session.vhost.queue(name, session)
+    _check_exclusive(channel, queue, method.exclusive)
+    arguments = method.arguments or {}
+    priority = _priority(queue, channel, arguments, argument_types(payload))
+    tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
+    consumer = Consumer(
+        tag,
+        queue,
+        channel,
+        no_ack=method.no_ack,
+        exclusive=method.exclusive,
+        prefetch=channel.prefetch_each,
+        priority=priority,
+        arguments=arguments,
+    )
+    consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
+    channel.consumers[tag] = consumer
+    queue.selection.add(consumer)
+    if method.exclusive:
+        queue.exclusive_consumer = consumer
+    if not method.nowait:
+        channel.say(Basic.ConsumeOk(consumer_tag=tag))
+    session.broker.touch(queue)
+    session.broker.settle_touched()
+
+
+def _check_tag(channel: Channel, tag: str) -> None:
+    if tag and tag in channel.consumers:
+        raise errors.not_allowed(f"attempt to reuse consumer tag '{tag}'")
+    limit = channel.session.broker.config.consumer.per_channel_max
+    if limit and len(channel.consumers) >= limit:
+        raise errors.not_allowed(f"reached maximum ({limit}) of consumers per channel")
+
+
+def _check_exclusive(channel: Channel, queue: Queue, exclusive: bool) -> None:
+    if queue.exclusive_consumer is not None or (exclusive and queue.selection.consumers):
+        words = channel.session.vhost.words("queue", queue.name)
+        raise errors.access_refused(f"{words} in exclusive use")
+
+
+def _priority(
+    queue: Queue, channel: Channel, arguments: dict[str, Any], types: dict[str, bytes]
+) -> int:
+    if "x-priority" not in arguments:
+        return 0
+    if types["x-priority"] not in INTEGER_TYPES:
+        words = channel.session.vhost.words("queue", queue.name)
+        raise errors.precondition_failed(
+            f"invalid arg 'x-priority' for {words}: "
+            f"{{unacceptable_type,{TYPE_NAMES[types['x-priority']]}}}"
+        )
+    return int(arguments["x-priority"])
+
+
+def _consume_replies(channel: Channel, method: Basic.Consume) -> None:
+    session = channel.session
+    if channel.reply is not None and channel.reply.consumer is not None:
+        raise errors.precondition_failed("reply consumer already set")
+    if not method.no_ack:
+        raise errors.precondition_failed("reply consumer cannot acknowledge")
+    _check_tag(channel, method.consumer_tag)
+    if channel.reply is None:
+        channel.reply = DirectReply(generated_name(session.broker, REPLY_PREFIX))
+        session.vhost.replies[channel.reply.name] = channel.reply
+    tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
+    consumer = Consumer(
+        tag,
+        channel.reply,
+        channel,
+        no_ack=True,
+        exclusive=False,
+        prefetch=0,
+        priority=0,
+        arguments={},
+    )
+    channel.reply.consumer = consumer
+    channel.consumers[tag] = consumer
+    if not method.nowait:
+        channel.say(Basic.ConsumeOk(consumer_tag=tag))
+
+
+def cancel(channel: Channel, method: Basic.Cancel, payload: bytes) -> None:
+    consumer = channel.consumers.get(method.consumer_tag)
+    if consumer is not None:
+        channel.drop_consumer(consumer)
+    if not method.nowait:
+        channel.say(Basic.CancelOk(consumer_tag=method.consumer_tag))

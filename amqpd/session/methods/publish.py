@@ -1,0 +1,160 @@
+"""basic.publish, one message at a time: every check, in RabbitMQ's order.
+
+`session/hotpath.py` takes the publishes that need none of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqpd import errors
+from amqpd.broker.message import BODY, Message
+from amqpd.broker.queues.direct_reply import REPLY_QUEUE
+from amqpd.broker.routing import may_select_keys, route, sender_selected_keys
+from amqpd.session.content import Assembly
+from amqpd.session.methods.basic import say_with_content
+from amqpd.session.route import Route, resolve
+from amqpd.session.transaction import Publish
+from amqpd.wire import content
+from amqpd.wire.constants import FRAME_METHOD
+from amqpd.wire.erlang import binary
+from amqpd.wire.frames import frame
+from amqpd.wire.methods import Basic
+
+if TYPE_CHECKING:
+    from amqpd.broker.routing import Target
+    from amqpd.session.channel import Channel
+
+
+def publish(channel: Channel, assembly: Assembly) -> None:
+    """Takes a publish whose content is complete.
+
+    Raises:
+        ConnectionException: 540 for `immediate`, 501 for a header that cannot be decoded.
+        ChannelException: 403, 404 or 406, as the checks find.
+    """
+    try:
+        _publish(channel, assembly)
+    except errors.AmqpError as error:
+        error.method = (60, 40)  # the frame at hand was the content's
+        raise
+
+
+def _publish(channel: Channel, assembly: Assembly) -> None:
+    if assembly.too_large:
+        # Clients expect the refusals that come before this one first.
+        resolve(channel, assembly.method)
+        limit = channel.session.broker.config.message.size_bytes_max
+        raise errors.precondition_failed(
+            f"message size {assembly.too_large} is larger than configured max size {limit}"
+        )
+    route_to = remembered_route(channel, assembly)
+    header = checked_header(channel, assembly.header)
+    envelope = route_to.envelope
+    message = (envelope, header, assembly.body(), content.is_persistent(header))
+    queues, message = _queues(channel, route_to, message)
+    if channel.transaction is not None:
+        channel.transaction.publishes.append(Publish(message, queues, route_to.mandatory))
+        return
+    send(channel, message, queues, route_to.mandatory)
+    if channel.confirms is not None:
+        channel.confirms.published += 1
+        channel.session.confirming[channel] = None
+
+
+def remembered_route(channel: Channel, assembly: Assembly) -> Route:
+    """The route of a publish, from the session's memory if it is there."""
+    session = channel.session
+    if session.routes_generation != session.vhost.generation:
+        session.routes_generation = session.vhost.generation
+        session.routes.clear()
+    key = frame(FRAME_METHOD, channel.number, assembly.frame)
+    found = session.routes.get(key)
+    if found is None:
+        found = resolve(channel, assembly.method)
+        if len(session.routes) >= session.broker.config.limits.envelopes_max:
+            session.routes.clear()
+        if found.queues or not found.mandatory:
+            session.routes[key] = found  # a message that comes back always needs thought
+    return found
+
+
+def checked_header(channel: Channel, header: bytes) -> bytes:
+    """The header, checked, and with a direct reply-to address where it asks for one."""
+    try:
+        content.check(header)
+    except (ValueError, IndexError) as error:
+        raise errors.frame_error(f"cannot decode {binary(header[4:-1])}: {error}") from error
+    header = _with_reply_address(channel, header)
+    _check_expiration(header)
+    user_id = content.short_string(header, content.USER_ID)
+    user = channel.session.user
+    if user_id is not None and user_id != user.name and "impersonator" not in user.tags:
+        raise errors.precondition_failed(
+            f"user_id property set to '{user_id}' but authenticated user was '{user.name}'"
+        )
+    return header
+
+
+def _with_reply_address(channel: Channel, header: bytes) -> bytes:
+    if content.short_string(header, content.REPLY_TO) != REPLY_QUEUE:
+        return header
+    if channel.reply is None:
+        raise errors.precondition_failed("fast reply consumer does not exist")
+    return content.with_short_string(header, content.REPLY_TO, channel.reply.name)
+
+
+def _check_expiration(header: bytes) -> None:
+    expiration = content.short_string(header, content.EXPIRATION)
+    if expiration is None:
+        return
+    words = f"invalid expiration '{expiration}'"
+    if not expiration.lstrip("+-").isascii() or not expiration.lstrip("+-").isdigit():
+        raise errors.precondition_failed(f"{words}: {{leftover_string,...}}")
+    if int(expiration) < 0:
+        raise errors.precondition_failed(f"{words}: {{value_negative,{int(expiration)}}}")
+
+
+def _queues(
+    channel: Channel, route_to: Route, message: Message
+) -> tuple[tuple[Target, ...], Message]:
+    """Where the message goes, with the say that its headers have in it."""
+    envelope, header, body, persistent = message
+    selects = may_select_keys(header)
+    if not selects and not (route_to.uses_headers and content.flags(header) & content.HEADERS):
+        return route_to.queues, message
+    headers = content.headers(header)
+    keys = [envelope.routing_key, *sender_selected_keys(headers)]
+    queues, _ = route(channel.session.vhost, route_to.exchange, keys, headers)
+    if "BCC" in headers:
+        header = content.without_header_entry(header, "BCC")
+    return queues, (envelope, header, body, persistent)
+
+
+def send(
+    channel: Channel, message: Message, queues: tuple[Target, ...], mandatory: bool
+) -> None:
+    """Puts a message into the inboxes of its queues, or back to its publisher."""
+    broker = channel.session.broker
+    broker.counters.published += 1
+    if not queues:
+        if not mandatory:
+            broker.counters.unroutable_dropped += 1
+            return
+        broker.counters.unroutable_returned += 1
+        envelope = message[0]
+        say_with_content(
+            channel,
+            Basic.Return(
+                reply_code=312,
+                reply_text="NO_ROUTE",
+                exchange=envelope.exchange,
+                routing_key=envelope.routing_key,
+            ),
+            message,
+        )
+        return
+    for queue in queues:
+        queue.inbox.append(message)
+        queue.inbox_bytes += len(message[BODY])
+        broker.touch(queue)

@@ -1,0 +1,70 @@
+"""ack, nack, reject and recover: the ways in which a client settles deliveries.
+
+Source: AMQP 0-9-1 class basic; RabbitMQ, "Consumer acknowledgements", "Negative acknowledgement".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqpd import errors
+from amqpd.session.transaction import Settlement
+from amqpd.session.unacked import Delivery
+from amqpd.wire.methods import Basic
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+
+def ack(channel: Channel, method: Basic.Ack, payload: bytes) -> None:
+    _settle(channel, method.delivery_tag, method.multiple, None)
+
+
+def nack(channel: Channel, method: Basic.Nack, payload: bytes) -> None:
+    _settle(channel, method.delivery_tag, method.multiple, method.requeue)
+    channel.session.broker.settle_touched()
+
+
+def reject(channel: Channel, method: Basic.Reject, payload: bytes) -> None:
+    _settle(channel, method.delivery_tag, False, method.requeue)
+    channel.session.broker.settle_touched()
+
+
+def recover(channel: Channel, method: Basic.Recover, payload: bytes) -> None:
+    recover_async(channel, method, payload)
+    channel.say(Basic.RecoverOk())
+    channel.session.broker.settle_touched()
+
+
+def recover_async(
+    channel: Channel, method: Basic.Recover | Basic.RecoverAsync, payload: bytes
+) -> None:
+    if not method.requeue:
+        raise errors.not_implemented("requeue=false")
+    channel.requeue(channel.unacked.take_all(channel.last_tag))
+
+
+def _settle(channel: Channel, tag: int, multiple: bool, requeue: bool | None) -> None:
+    """Settles for good (requeue None or False), or puts back; in a transaction at its commit."""
+    transaction = channel.transaction
+    if transaction is None:
+        taken = channel.unacked.take(tag, multiple, channel.last_tag)
+        apply(channel, taken, requeue)
+        return
+    before = dict(channel.unacked.by_tag)
+    channel.unacked.take(tag, multiple, channel.last_tag)
+    gone = before.keys() - channel.unacked.by_tag.keys()
+    transaction.settlements.append(Settlement({each: before[each] for each in gone}, requeue))
+
+
+def apply(channel: Channel, deliveries: list[Delivery], requeue: bool | None) -> None:
+    """Does what the client asked for."""
+    counters = channel.session.broker.counters
+    if requeue:
+        channel.requeue(deliveries)
+        return
+    if requeue is None:
+        counters.acknowledged += len(deliveries)
+    else:
+        counters.rejected += len(deliveries)
+    channel.release(deliveries)

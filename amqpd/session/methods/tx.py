@@ -1,0 +1,47 @@
+"""Class tx (90). Source: AMQP 0-9-1 class tx; RabbitMQ, "AMQP 0-9-1 transactions"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqpd import errors
+from amqpd.session.methods.publish import send
+from amqpd.session.methods.settle import apply
+from amqpd.session.transaction import Transaction
+from amqpd.wire.methods import Tx
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+
+def select(channel: Channel, method: Tx.Select, payload: bytes) -> None:
+    if channel.confirms is not None:
+        raise errors.precondition_failed("cannot switch from confirm to tx mode")
+    if channel.transaction is None:
+        channel.transaction = Transaction()
+        # Publishes go the slow way from here on, where the transaction is looked at.
+        channel.session.forget_routes()
+    channel.say(Tx.SelectOk())
+
+
+def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
+    transaction = _transaction(channel)
+    channel.transaction = Transaction()
+    for publish in transaction.publishes:
+        send(channel, publish.message, publish.queues, publish.mandatory)
+    for settlement in transaction.settlements:
+        ordered = [settlement.deliveries[tag] for tag in sorted(settlement.deliveries)]
+        apply(channel, ordered, settlement.requeue)
+    channel.session.broker.settle_touched()
+    channel.promise(Tx.CommitOk())
+
+
+def rollback(channel: Channel, method: Tx.Rollback, payload: bytes) -> None:
+    _transaction(channel).rollback(channel)
+    channel.say(Tx.RollbackOk())
+
+
+def _transaction(channel: Channel) -> Transaction:
+    if channel.transaction is None:
+        raise errors.precondition_failed("channel is not transactional")
+    return channel.transaction

@@ -1,0 +1,68 @@
+"""What a session has to say, and what must wait for a commit before it may be said.
+
+Frames leave in the order in which they were said. A promise (the `-ok` of something durable) holds
+back all that is said after it, and its own bytes are made only when its ticket is committed, so
+that no byte of a promise exists before the disk has kept it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from amqpd.wire.methods import Method, encode_method
+
+
+class Output:
+    """Bytes for one client.
+
+    Attributes:
+        pieces: where frames are appended; another list after each promise.
+        size: bytes said and not yet taken, held ones included.
+    """
+
+    __slots__ = ("_head", "_held", "pieces", "size")
+
+    def __init__(self) -> None:
+        self._head: list[bytes] = []
+        self._held: deque[tuple[int, int, Method, list[bytes]]] = deque()
+        self.pieces = self._head
+        self.size = 0
+
+    def say(self, data: bytes) -> None:
+        """Appends whole frames."""
+        self.pieces.append(data)
+        self.size += len(data)
+
+    def promise(self, ticket: int, channel: int, method: Method) -> None:
+        """Says the method once the ticket is committed, and nothing after it before."""
+        self.pieces = []
+        self._held.append((ticket, channel, method, self.pieces))
+
+    def committed(self, ticket: int) -> None:
+        """Says what was promised for this and earlier tickets."""
+        held = self._held
+        while held and held[0][0] <= ticket:
+            _, channel, method, following = held.popleft()
+            frame = encode_method(channel, method)
+            self.size += len(frame)
+            self._head.append(frame)
+            self._head += following
+        if not held:
+            self.pieces = self._head
+
+    @property
+    def promises(self) -> bool:
+        """Whether something waits for a commit."""
+        return bool(self._held)
+
+    def take(self) -> bytes:
+        """All that may be sent now."""
+        data = b"".join(self._head)
+        self._head.clear()
+        self.size -= len(data)
+        return data
+
+    def drop_promises(self) -> None:
+        """Forgets what waits: the conversation is over."""
+        self._held.clear()
+        self.pieces = self._head

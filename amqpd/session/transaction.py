@@ -1,0 +1,48 @@
+"""A transaction: publishes and settlements that wait for tx.commit.
+
+Source: AMQP 0-9-1 class tx; RabbitMQ, "AMQP 0-9-1 transactions": not atomic across queues, and a
+rollback does not redeliver.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from amqpd.broker.message import Message
+from amqpd.session.unacked import Delivery
+
+if TYPE_CHECKING:
+    from amqpd.broker.routing import Target
+    from amqpd.session.channel import Channel
+
+
+class Publish(NamedTuple):
+    """A publish that was checked and routed and waits."""
+
+    message: Message
+    queues: tuple["Target", ...]
+    mandatory: bool
+
+
+class Settlement(NamedTuple):
+    """Deliveries that were acknowledged (requeue None), or rejected."""
+
+    deliveries: dict[int, Delivery]
+    requeue: bool | None
+
+
+class Transaction:
+    """What one channel has done since tx.select, the last commit or the last rollback."""
+
+    __slots__ = ("publishes", "settlements")
+
+    def __init__(self) -> None:
+        self.publishes: list[Publish] = []
+        self.settlements: list[Settlement] = []
+
+    def rollback(self, channel: Channel) -> None:
+        """Forgets the publishes; what was settled is unsettled again."""
+        self.publishes = []
+        settlements, self.settlements = self.settlements, []
+        for settlement in settlements:
+            channel.unacked.restore(settlement.deliveries)

@@ -1,0 +1,57 @@
+"""Deliveries of one channel that the client has not settled, by delivery tag."""
+
+from __future__ import annotations
+
+from amqpd import errors
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.message import Message
+
+Delivery = tuple[Consumer, int, Message]  # who has it, its number in the queue, the message
+
+
+class Unacked:
+    """Outstanding deliveries.
+
+    Attributes:
+        by_tag: in the order of the tags. The hot path adds and removes single entries.
+    """
+
+    __slots__ = ("_lowest", "by_tag")
+
+    def __init__(self) -> None:
+        self.by_tag: dict[int, Delivery] = {}
+        self._lowest = 1  # no outstanding tag is below
+
+    def take(self, tag: int, multiple: bool, last_tag: int) -> list[Delivery]:
+        """Removes what an ack, nack or reject of the tag speaks for, in the order of the tags.
+
+        Args:
+            last_tag: the last delivery tag that the channel has given out.
+
+        Raises:
+            ChannelException: 406 for a tag that is not outstanding; tag 0 with `multiple` means all
+                and is never wrong.
+        """
+        by_tag = self.by_tag
+        if multiple and tag == 0:
+            return self.take_all(last_tag)
+        if tag not in by_tag:
+            raise errors.precondition_failed(f"unknown delivery tag {tag}")
+        if not multiple:
+            return [by_tag.pop(tag)]
+        # Tags only rise, so the walk from the lowest passes each tag once in a channel's life.
+        taken = [by_tag.pop(each) for each in range(self._lowest, tag + 1) if each in by_tag]
+        self._lowest = tag + 1
+        return taken
+
+    def take_all(self, last_tag: int) -> list[Delivery]:
+        """Removes everything."""
+        taken = list(self.by_tag.values())
+        self.by_tag = {}
+        self._lowest = last_tag + 1
+        return taken
+
+    def restore(self, deliveries: dict[int, Delivery]) -> None:
+        """Puts entries back at their tags (tx.rollback)."""
+        self.by_tag = dict(sorted((self.by_tag | deliveries).items()))
+        self._lowest = min(self.by_tag, default=self._lowest)

@@ -1,0 +1,173 @@
+"""Questions to raw content, and content as frames again.
+
+Inside the broker a message's content is two pieces of the frames it came in, without their type and
+channel, so that it can leave on any channel:
+
+    header   size(4) class(2) weight(2) body-size(8) flags(2) properties… end octet
+    body     size(4) payload… end octet, as if all of it had come in one frame; empty if there is none
+
+Source: AMQP 0-9-1 sections 2.3.5 and 4.2.6.
+"""
+
+from typing import Any
+
+from amqpd.wire import methods, tables
+from amqpd.wire.constants import CLASS_BASIC, FRAME_END_BYTE, FRAME_OVERHEAD_BYTES
+from amqpd.wire.frames import body_frames
+
+FLAGS_OFFSET = 16
+PROPERTIES_OFFSET = 18
+BODY_SIZE = slice(8, 16)
+
+# Property bits, in the order in which the properties stand in the header, and how each is encoded:
+# "s" short string, "t" table, or a number of bytes.
+CONTENT_TYPE = 0x8000
+CONTENT_ENCODING = 0x4000
+HEADERS = 0x2000
+DELIVERY_MODE = 0x1000
+PRIORITY = 0x0800
+CORRELATION_ID = 0x0400
+REPLY_TO = 0x0200
+EXPIRATION = 0x0100
+MESSAGE_ID = 0x0080
+TIMESTAMP = 0x0040
+TYPE = 0x0020
+USER_ID = 0x0010
+APP_ID = 0x0008
+CLUSTER_ID = 0x0004
+LAYOUT: tuple[tuple[int, str | int], ...] = (
+    (CONTENT_TYPE, "s"), (CONTENT_ENCODING, "s"), (HEADERS, "t"), (DELIVERY_MODE, 1), (PRIORITY, 1),
+    (CORRELATION_ID, "s"), (REPLY_TO, "s"), (EXPIRATION, "s"), (MESSAGE_ID, "s"), (TIMESTAMP, 8),
+    (TYPE, "s"), (USER_ID, "s"), (APP_ID, "s"), (CLUSTER_ID, "s"),
+)  # fmt: skip
+KNOWN_FLAGS = 0xFFFC
+
+PERSISTENT = 2  # the delivery mode
+
+
+def header_piece(payload: bytes) -> bytes:
+    """The header piece for the payload of a content header frame."""
+    return len(payload).to_bytes(4, "big") + payload + FRAME_END_BYTE
+
+
+def body_piece(payload: bytes) -> bytes:
+    """The body piece for a whole body."""
+    return len(payload).to_bytes(4, "big") + payload + FRAME_END_BYTE if payload else b""
+
+
+def body_payload(body: bytes) -> bytes:
+    """The bytes of the message body."""
+    return body[4:-1]
+
+
+def body_size(header: bytes) -> int:
+    """The body size that the header announces, in bytes."""
+    return int.from_bytes(header[BODY_SIZE], "big")
+
+
+def flags(header: bytes) -> int:
+    """The property bits."""
+    return header[FLAGS_OFFSET] << 8 | header[FLAGS_OFFSET + 1]
+
+
+def locate(header: bytes, bit: int) -> tuple[int, int] | None:
+    """Start and end of one property's encoding in the header, or None if it is not there."""
+    present = flags(header)
+    if not present & bit:
+        return None
+    offset = PROPERTIES_OFFSET
+    for this, kind in LAYOUT:
+        if present & this:
+            end = _end_of(header, kind, offset)
+            if this == bit:
+                return offset, end
+            offset = end
+    return None
+
+
+def _end_of(header: bytes, kind: str | int, offset: int) -> int:
+    if kind == "s":
+        return offset + 1 + header[offset]
+    if kind == "t":
+        return offset + 4 + int.from_bytes(header[offset : offset + 4], "big")
+    return offset + int(kind)
+
+
+def check(header: bytes) -> None:
+    """Raises ValueError unless the header is well formed, its headers table included."""
+    if header[4] << 8 | header[5] != CLASS_BASIC:
+        raise ValueError(f"content of class {header[4] << 8 | header[5]}")
+    present = flags(header)
+    if present & ~KNOWN_FLAGS:
+        raise ValueError("property flags that AMQP 0-9-1 does not have")
+    offset, end = PROPERTIES_OFFSET, len(header) - 1
+    for bit, kind in LAYOUT:
+        if not present & bit:
+            continue
+        if bit == HEADERS:
+            tables.entries(header[:end], offset)
+        offset = _end_of(header, kind, offset)
+    if offset != end:
+        raise ValueError("the properties do not fill their frame")
+
+
+def short_string(header: bytes, bit: int) -> str | None:
+    """The value of a short-string property, or None."""
+    place = locate(header, bit)
+    return None if place is None else header[place[0] + 1 : place[1]].decode("utf-8", "replace")
+
+
+def octet(header: bytes, bit: int) -> int | None:
+    """The value of a one-byte property (delivery mode, priority), or None."""
+    place = locate(header, bit)
+    return None if place is None else header[place[0]]
+
+
+def is_persistent(header: bytes) -> bool:
+    """Whether the delivery mode is 2."""
+    return octet(header, DELIVERY_MODE) == PERSISTENT
+
+
+def headers(header: bytes) -> dict[str, Any]:
+    """The headers table as Python values; empty if there is none."""
+    place = locate(header, HEADERS)
+    return {} if place is None else methods.decode_table(header, place[0])
+
+
+def with_short_string(header: bytes, bit: int, value: str) -> bytes:
+    """The header with the value of a short-string property that it has replaced."""
+    place = locate(header, bit)
+    if place is None:
+        raise ValueError("the header has no such property")
+    data = value.encode()
+    return _resized(header[: place[0]] + bytes((len(data),)) + data + header[place[1] :])
+
+
+def without_header_entry(header: bytes, name: str) -> bytes:
+    """The header without one entry of its headers table; all other bytes as they were."""
+    place = locate(header, HEADERS)
+    if place is None:
+        return header
+    found, end = tables.entries(header, place[0])
+    kept = b"".join(header[entry.start : entry.end] for entry in found if entry.name != name)
+    table = len(kept).to_bytes(4, "big") + kept
+    return _resized(header[: place[0]] + table + header[end:])
+
+
+def _resized(header: bytes) -> bytes:
+    return (len(header) - 5).to_bytes(4, "big") + header[4:]
+
+
+def content_frames(header: bytes, body: bytes, channel: int, frame_bytes_max: int) -> bytes:
+    """Header and body pieces as frames for a channel.
+
+    Args:
+        frame_bytes_max: negotiated frame-max of the receiver, in bytes; 0 for no limit.
+    """
+    number = channel.to_bytes(2, "big")
+    start = b"\x02" + number + header
+    if not body:
+        return start
+    if frame_bytes_max and len(body) + FRAME_OVERHEAD_BYTES - 5 > frame_bytes_max:
+        return start + b"".join(body_frames(channel, body_payload(body), frame_bytes_max))
+    return start + b"\x03" + number + body
