@@ -1,0 +1,137 @@
+"""The matrix: which load each case is, which figures it gives, and what we want of them.
+
+A case is one or more runs of `amqpd bench`; bodies have 100 bytes unless it says otherwise, and
+figures are messages delivered per second unless named. Publisher and consumer are processes of
+their own on the broker's machine, publishes leave in writes of up to 64 KiB, and no case waits for
+anything but the broker.
+"""
+
+from dataclasses import dataclass
+
+RATE = "delivered.messages_per_s"
+CONFIRMED_RATE = "confirmed.messages_per_s"
+DURABLE = "--durable --persistent"
+BACKLOG = 300_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that a run gives.
+
+    Attributes:
+        path: where it stands in the JSON of `amqpd bench`.
+        goal: the least ratio of amqpd to RabbitMQ that we accept, or for what should be small the
+            greatest.
+    """
+
+    name: str
+    path: str = RATE
+    unit: str = "msg/s"
+    goal: float | None = None
+    small_is_good: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `amqpd bench` and what is read from it."""
+
+    options: str
+    figures: tuple[Figure, ...]
+    timed: bool = True  # it lasts as long as the matrix asks for
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the matrix, or a few that need each other."""
+
+    name: str
+    about: str
+    runs: tuple[Run, ...]
+
+
+def rate_case(name: str, options: str, about: str, goal: float | None = None) -> Case:
+    """The usual case: one run, the rate of deliveries."""
+    return Case(name, about, (Run(options, (Figure(name, goal=goal),)),))
+
+
+def paced(name: str, options: str) -> Run:
+    """2,000 messages a second, one write each; latencies instead of rates."""
+    delivery = "latency_ms.end_to_end"
+    figures = [
+        Figure(f"{name} p50", f"{delivery}.median", "ms", small_is_good=True),
+        Figure(f"{name} p99", f"{delivery}.p99", "ms", goal=0.5, small_is_good=True),
+    ]
+    if "--confirm" in options:
+        confirm = "latency_ms.confirm"
+        figures += [
+            Figure(f"{name}, confirm p50", f"{confirm}.median", "ms", small_is_good=True),
+            Figure(f"{name}, confirm p99", f"{confirm}.p99", "ms", small_is_good=True),
+        ]
+    return Run(f"--rate 2000 {DURABLE} {options}", tuple(figures))
+
+
+CASES = (
+    rate_case("transient-autoack", "--auto-ack", "no acks, no confirms", goal=3.0),
+    rate_case("transient-ack", "", "one ack a message, prefetch 500", goal=3.0),
+    rate_case(
+        "transient-ack-window",
+        "--multi-ack-every 500",
+        "prefetch 500, one multiple ack for every 500 messages: finds stalls",
+        goal=3.0,
+    ),
+    rate_case(
+        "persistent-confirm",
+        f"{DURABLE} --confirm 1000",
+        "durable queue, delivery mode 2, confirms with a window of 1,000, prefetch 500",
+    ),
+    rate_case("persistent-1k", f"{DURABLE} --confirm 1000 --size 1k", "the same with 1 KiB"),
+    rate_case(
+        "confirm-window-1", f"{DURABLE} --confirm 1", "the same with a window of 1: the round trip"
+    ),
+    rate_case("transient-64k", "--auto-ack --size 64k", "64 KiB, no acks", goal=1.5),
+    rate_case("large-4m", "--size 4M --prefetch 10", "4 MiB, acks, prefetch 10", goal=1.0),
+    rate_case(
+        "topic-fanout-4",
+        "--consumers 4 --queues 4 --exchange-type topic --routing-key bench.a.b "
+        "--binding-key bench.*.b",
+        "a topic exchange, each message to four queues; deliveries are counted",
+        goal=3.0,
+    ),
+    rate_case(
+        "4p4c4q", "--producers 4 --consumers 4 --queues 4", "four of each, prefetch 500", goal=3.0
+    ),
+    rate_case(
+        "work-queue-8c", "--consumers 8 --prefetch 50", "eight consumers of one queue", goal=3.0
+    ),
+    Case(
+        "backlog",
+        f"{BACKLOG:,} persistent messages, confirms with a window of 5,000: filled, then drained",
+        (
+            Run(
+                f"{DURABLE} --queue perf-backlog --keep --consumers 0 --confirm 5000 "
+                f"--count {BACKLOG}",
+                (Figure("backlog-pub", CONFIRMED_RATE),),
+                timed=False,
+            ),
+            Run(
+                f"{DURABLE} --queue perf-backlog --producers 0 --count {BACKLOG}",
+                (Figure("backlog-drain"),),
+                timed=False,
+            ),
+        ),
+    ),
+    Case("paced-2k", "2,000 messages a second, persistent", (paced("paced-2k", ""),)),
+    Case(
+        "paced-2k-confirm",
+        "the same with confirms",
+        (paced("paced-2k-confirm", "--confirm 1000"),),
+    ),
+)
+
+RESOURCES = "resources"
+START = Figure("start to first connection", unit="s", small_is_good=True)
+IDLE_MEMORY = Figure("idle memory", unit="MiB", small_is_good=True)
+CONNECTION = Figure("idle connection, each of 1,000", unit="KiB", small_is_good=True)
+DECLARE = Figure("10,000 transient queues, one by one", unit="s", small_is_good=True)
+CROWDED = Figure("transient-ack with all that present", unit="of empty")
+RESOURCE_FIGURES = (START, IDLE_MEMORY, CONNECTION, DECLARE, CROWDED)

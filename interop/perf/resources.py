@@ -1,0 +1,71 @@
+"""What a broker costs beside messages: to start, to keep idle connections, to declare queues.
+
+Each round starts the broker afresh, because memory that was used once is seldom given back.
+"""
+
+import statistics
+import time
+
+import pika
+from brokers import Broker
+from cases import CONNECTION, CROWDED, DECLARE, IDLE_MEMORY, START
+from load import bench
+
+from amqpd.cli.bench.link import Link
+from amqpd.cli.bench.uri import parse
+
+CONNECTIONS = 1_000
+QUEUES = 10_000
+SETTLE_S = 2.0
+LOAD_RUNS = 3
+LOAD = "--duration 3 --warm-up 1"
+
+
+def measure(broker: Broker) -> dict[str, float]:
+    """Starts the broker, measures, stops it; figure name: value."""
+    broker.start()
+    try:
+        return {START.name: broker.start_s} | _running(broker)
+    finally:
+        broker.stop()
+
+
+def _running(broker: Broker) -> dict[str, float]:
+    processes = broker.processes
+    assert processes is not None
+    time.sleep(SETTLE_S)
+    idle_bytes = processes.memory_bytes()
+    empty_rate = load_rate(broker.uri)
+    time.sleep(SETTLE_S)
+    before_bytes = processes.memory_bytes()
+    links = [Link(parse(broker.uri), f"idle {number}") for number in range(CONNECTIONS)]
+    time.sleep(SETTLE_S)
+    with_connections_bytes = processes.memory_bytes()
+    declare_s = declare_queues(broker.uri)
+    crowded_rate = load_rate(broker.uri)
+    for link in links:
+        link.sock.close()
+    return {
+        IDLE_MEMORY.name: idle_bytes / 2**20,
+        CONNECTION.name: (with_connections_bytes - before_bytes) / CONNECTIONS / 2**10,
+        DECLARE.name: declare_s,
+        CROWDED.name: crowded_rate / empty_rate,
+    }
+
+
+def load_rate(uri: str) -> float:
+    """Messages per second of `transient-ack`, the median of a few runs."""
+    rates = [bench(uri, LOAD)["delivered"]["messages_per_s"] for _ in range(LOAD_RUNS)]
+    return statistics.median(rates)
+
+
+def declare_queues(uri: str) -> float:
+    """Declares 10,000 transient queues one after another; returns how long it took, in seconds."""
+    connection = pika.BlockingConnection(pika.URLParameters(uri + "%2F"))
+    channel = connection.channel()
+    begun = time.monotonic()
+    for number in range(QUEUES):
+        channel.queue_declare(f"crowd-{number:05}")
+    took_s = time.monotonic() - begun
+    connection.close()
+    return took_s
