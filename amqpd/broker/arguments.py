@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from amqpd import errors
-from amqpd.broker.vhost import Vhost, printed
-from amqpd.wire.tables import TYPE_NAMES
+from amqpd.broker.vhost import Vhost
+from amqpd.wire.arguments import Arguments
+from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 
-Arguments = dict[str, Any]
-Check = Callable[[Any, Arguments], str | None]
+Values = dict[str, Any]
+Check = Callable[[Any, Values], str | None]
 
-INTEGER_TYPES = frozenset(b"bBsuIilL"[i : i + 1] for i in range(8))
 STRING_TYPES = frozenset((b"S",))
 BOOLEAN_TYPES = frozenset((b"t",))
 EXPIRY_MS_MAX = 315_360_000_000  # ten years
@@ -34,36 +34,36 @@ class Argument(NamedTuple):
     kinds: tuple[str, ...] = QUEUE_TYPES
 
 
-def _anything(value: Any, arguments: Arguments) -> str | None:
+def _anything(value: Any, arguments: Values) -> str | None:
     return None
 
 
-def _not_negative(value: int, arguments: Arguments) -> str | None:
+def _not_negative(value: int, arguments: Values) -> str | None:
     return f"{{value_negative,{value}}}" if value < 0 else None
 
 
-def _expiry(value: int, arguments: Arguments) -> str | None:
+def _expiry(value: int, arguments: Values) -> str | None:
     if value > EXPIRY_MS_MAX:
         return f"{{value_too_big,{value}}}"
     return _not_negative(value, arguments)
 
 
-def _positive_expiry(value: int, arguments: Arguments) -> str | None:
+def _positive_expiry(value: int, arguments: Values) -> str | None:
     return "{value_zero,0}" if value == 0 else _expiry(value, arguments)
 
 
-def _priority(value: int, arguments: Arguments) -> str | None:
+def _priority(value: int, arguments: Values) -> str | None:
     if value > PRIORITY_MAX:
         return f"{{max_value_exceeded,{value}}}"
     return _not_negative(value, arguments)
 
 
-def _routing_key(value: str, arguments: Arguments) -> str | None:
+def _routing_key(value: str, arguments: Values) -> str | None:
     return None if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx"
 
 
 def _one_of(why: str, *allowed: str) -> Check:
-    def check(value: Any, arguments: Arguments) -> str | None:
+    def check(value: Any, arguments: Values) -> str | None:
         return None if value in allowed else why
 
     return check
@@ -108,29 +108,29 @@ TABLE: dict[str, Argument] = {
 
 def queue_type(arguments: Arguments) -> str:
     """The value of `x-queue-type`; classic if it is not there."""
-    value = arguments.get("x-queue-type", "classic")
+    value = arguments.values.get("x-queue-type", "classic")
     return value if isinstance(value, str) else "classic"
 
 
-def check(vhost: Vhost, queue: str, arguments: Arguments, types: dict[str, bytes]) -> None:
+def check(vhost: Vhost, queue: str, arguments: Arguments) -> None:
     """Refuses arguments that are not what they may be; unknown ones pass.
 
     Raises:
         ChannelException: 406.
     """
     words = vhost.words("queue", queue)
+    values, types = arguments.values, arguments.types
     for name, known in TABLE.items():
-        if name not in arguments:
+        if name not in values:
             continue
-        why: str | None
         if types[name] not in known.types:
-            why = f"{{unacceptable_type,{TYPE_NAMES[types[name]]}}}"
+            why: str | None = f"{{unacceptable_type,{TYPE_NAMES[types[name]]}}}"
         else:
-            why = known.check(arguments[name], arguments)
+            why = known.check(values[name], values)
         if why is not None:
             raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
     kind = queue_type(arguments)
-    for name in arguments:
+    for name in values:
         known_here = TABLE.get(name)
         if known_here is not None and kind not in known_here.kinds:
             raise errors.precondition_failed(
@@ -138,48 +138,11 @@ def check(vhost: Vhost, queue: str, arguments: Arguments, types: dict[str, bytes
             )
 
 
-def check_equal(
-    vhost: Vhost,
-    queue: str,
-    received: tuple[Arguments, dict[str, bytes]],
-    current: tuple[Arguments, dict[str, bytes]],
-) -> None:
+def check_equal(vhost: Vhost, queue: str, received: Arguments, current: Arguments) -> None:
     """Refuses a redeclaration whose known arguments differ from the first one's.
 
     Raises:
         ChannelException: 406.
     """
-    words = vhost.words("queue", queue)
     for name in TABLE:
-        mine, theirs = _described(name, *received), _described(name, *current)
-        if mine == theirs:
-            continue
-        if mine is not None and theirs is not None:
-            raise errors.precondition_failed(
-                f"inequivalent arg '{name}' for {words}: received '{mine[1]}' but current is "
-                f"'{theirs[1]}'"
-            )
-        raise errors.precondition_failed(
-            f"inequivalent arg '{name}' for {words}: received {_one_sided(name, received)} but "
-            f"current is {_one_sided(name, current)}"
-        )
-
-
-def _described(
-    name: str, arguments: Arguments, types: dict[str, bytes]
-) -> tuple[str, str] | None:
-    """A value for comparison: integers of any width are of one kind."""
-    if name not in arguments:
-        return ("S", "classic") if name == "x-queue-type" else None
-    kind = "integer" if types[name] in INTEGER_TYPES else types[name].decode()
-    return kind, printed(arguments[name])
-
-
-def _one_sided(name: str, declared: tuple[Arguments, dict[str, bytes]]) -> str:
-    arguments, types = declared
-    if name not in arguments:
-        return "none"
-    value = arguments[name]
-    return f"the value '{printed(value)}' of type '{TYPE_NAMES[types[name]]}'"
-
-
+        vhost.check_equal_argument("queue", queue, name, received, current)

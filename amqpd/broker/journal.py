@@ -5,22 +5,20 @@ batch and tells the core when its ticket is committed. A promise (a confirm, a d
 something durable) waits for the ticket of the batch that holds it.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from amqpd.broker.message import Message
 
 
-class VhostAdded(NamedTuple):
-    name: str
-
-
 class ExchangeAdded(NamedTuple):
+    """Arguments here and below are encoded field tables, so that no type is lost."""
+
     vhost: str
     name: str
     type: str
     auto_delete: bool
     internal: bool
-    arguments: dict[str, Any]
+    arguments: bytes
 
 
 class ExchangeRemoved(NamedTuple):
@@ -33,8 +31,7 @@ class QueueAdded(NamedTuple):
     vhost: str
     name: str
     auto_delete: bool
-    arguments: dict[str, Any]
-    types: dict[str, bytes]
+    arguments: bytes
 
 
 class QueueRemoved(NamedTuple):
@@ -47,7 +44,7 @@ class Bound(NamedTuple):
     destination_kind: str
     destination: str
     binding_key: str
-    arguments: dict[str, Any]
+    arguments: bytes
 
 
 class Unbound(NamedTuple):
@@ -56,7 +53,7 @@ class Unbound(NamedTuple):
     destination_kind: str
     destination: str
     binding_key: str
-    arguments: dict[str, Any]
+    arguments: bytes
 
 
 class Enqueued(NamedTuple):
@@ -75,8 +72,7 @@ class Settled(NamedTuple):
 
 
 Operation = (
-    VhostAdded
-    | ExchangeAdded
+    ExchangeAdded
     | ExchangeRemoved
     | QueueAdded
     | QueueRemoved

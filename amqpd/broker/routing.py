@@ -15,6 +15,8 @@ from amqpd import errors
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX
 from amqpd.wire import content
+from amqpd.wire.arguments import Arguments
+from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
     from amqpd.broker.queues.direct_reply import DirectReply
@@ -50,8 +52,8 @@ def _destinations(
     vhost: Vhost, exchange: Exchange, routing_keys: list[str], headers: dict[str, Any]
 ) -> list[Any]:
     """What one exchange's own routing gives, or its alternate exchange where that is nothing."""
-    if exchange is vhost.default_exchange:  # reached as an alternate exchange
-        return list(_by_queue_name(vhost, routing_keys))
+    if exchange is vhost.default_exchange:
+        return []  # as an alternate exchange it gives nothing, as in RabbitMQ
     found: list[Any] = []
     for key in routing_keys:
         found += exchange.router.route(key, headers)
@@ -73,29 +75,22 @@ def _by_queue_name(vhost: Vhost, routing_keys: list[str]) -> tuple[Target, ...]:
     return tuple(queues)
 
 
-def sender_selected_keys(headers: dict[str, Any]) -> list[str]:
+def sender_selected_keys(headers: Arguments) -> list[str]:
     """The additional routing keys of the headers `CC` and `BCC`.
 
     Raises:
-        ChannelException: 406 where one of them is not an array of strings.
+        ChannelException: 406 where one of them is not an array.
     """
     keys: list[str] = []
     for name in ("CC", "BCC"):
-        value = headers.get(name)
-        if name not in headers:
+        if name not in headers.values:
             continue
-        if not isinstance(value, list):
+        kind = headers.types[name]
+        if kind != b"A":
             raise errors.precondition_failed(
-                "invalid message: {unacceptable_type_in_header,"
-                f'"{name}",{_field_type(value)}}}'
+                f'invalid message: {{unacceptable_type_in_header,"{name}",{TYPE_NAMES[kind]}}}'
             )
-        for key in value:
-            if not isinstance(key, str):
-                raise errors.precondition_failed(
-                    "invalid message: {unacceptable_type_in_header,"
-                    f'"{name}",{_field_type(key)}}}'
-                )
-            keys.append(key)
+        keys += [key for key in headers.values[name] if isinstance(key, str)]
     return keys
 
 
@@ -105,17 +100,3 @@ def may_select_keys(header: bytes) -> bool:
         b"\x02CC" in header or b"\x03BCC" in header
     )
 
-
-def _field_type(value: Any) -> str:
-    """RabbitMQ's word for the type of a decoded field value."""
-    words: tuple[tuple[type | tuple[type, ...], str], ...] = (
-        (bool, "bool"),
-        (int, "signedint"),
-        (float, "double"),
-        ((str, bytes), "longstr"),
-        (dict, "table"),
-        (list, "array"),
-        (type(None), "void"),
-        (bytearray, "binary"),
-    )
-    return next((word for kinds, word in words if isinstance(value, kinds)), "timestamp")

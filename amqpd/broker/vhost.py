@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.printed import printed
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue
+from amqpd.wire.arguments import NO_ARGUMENTS, Arguments
+from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 
 if TYPE_CHECKING:
     from amqpd.broker.permissions import Owner
@@ -50,7 +53,7 @@ class Vhost:
                 durable=True,
                 auto_delete=False,
                 internal=internal,
-                arguments={},
+                arguments=NO_ARGUMENTS,
             )
         self.default_exchange = self.exchanges[""]
 
@@ -103,7 +106,34 @@ class Vhost:
                 f"'{printed(received)}' but current is '{printed(current)}'"
             )
 
+    def check_equal_argument(
+        self, kind: str, name: str, argument: str, received: Arguments, current: Arguments
+    ) -> None:
+        """Refuses a redeclaration with another value of one argument; ChannelException 406."""
+        mine, theirs = _comparable(argument, received), _comparable(argument, current)
+        if mine == theirs:
+            return
+        if mine is not None and theirs is not None:
+            self.check_equal(kind, name, argument, mine[1], theirs[1])
+        raise errors.precondition_failed(
+            f"inequivalent arg '{argument}' for {self.words(kind, name)}: received "
+            f"{_one_side(argument, received)} but current is {_one_side(argument, current)}"
+        )
 
-def printed(value: Any) -> str:
-    """A property or argument as reply texts print it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+
+def _comparable(argument: str, arguments: Arguments) -> tuple[str, str] | None:
+    """A value of an argument for comparison: integers of any width are of one kind."""
+    if argument not in arguments.values:
+        return ("S", "classic") if argument == "x-queue-type" else None
+    kind = arguments.types[argument]
+    return (
+        "integer" if kind in INTEGER_TYPES else kind.decode(),
+        printed(arguments.values[argument]),
+    )
+
+
+def _one_side(argument: str, arguments: Arguments) -> str:
+    if argument not in arguments.values:
+        return "none"
+    kind = TYPE_NAMES[arguments.types[argument]]
+    return f"the value '{printed(arguments.values[argument])}' of type '{kind}'"

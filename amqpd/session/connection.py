@@ -28,7 +28,7 @@ from amqpd.wire import methods as wire
 from amqpd.wire.constants import (
     FRAME_HEARTBEAT,
     FRAME_METHOD,
-    FRAME_TYPES,
+    PAYLOAD_BYTES_MIN,
 )
 from amqpd.wire.erlang import describe_payload
 from amqpd.wire.frames import Frame
@@ -43,6 +43,8 @@ log = EventLog("session")
 
 # RabbitMQ's: how long a client that made a hard error is left with its connection.close, and how
 # long a client may take to answer a connection.close.
+PUBLISH = (60, 40)
+NO_METHOD = (0, 0)
 SILENT_CLOSE_DELAY_S = 3.0
 CLOSE_OK_TIMEOUT_S = 30.0
 
@@ -160,18 +162,19 @@ class Session:
 
     def _take(self, frame: Frame) -> None:
         """One frame; every exception of the model and of the methods ends here."""
-        method_id = (0, 0)
+        method_id = NO_METHOD
         if frame.type == FRAME_METHOD and len(frame.payload) >= 4:
             method_id = (
                 int.from_bytes(frame.payload[:2], "big"),
                 int.from_bytes(frame.payload[2:4], "big"),
             )
         try:
-            if frame.channel == 0 or frame.type not in FRAME_TYPES:
+            self._check_frame(frame)
+            if frame.channel == 0:
                 self._take_on_channel_0(frame)
             elif self.state == "running":
                 self._take_on_channel(frame)
-            elif self.state != "closing":
+            elif self.state not in ("closing", "closed"):
                 raise self._unexpected(frame)
         except errors.ChannelException as error:
             channel = self.channels.get(frame.channel)
@@ -193,12 +196,17 @@ class Session:
             refusal.method = method_id
             self.refuse(refusal, frame.channel)
 
+    def _check_frame(self, frame: Frame) -> None:
+        """Refuses a type that is not AMQP's and a payload that is too short for its type."""
+        if len(frame.payload) < PAYLOAD_BYTES_MIN.get(frame.type, 1 << 32):
+            described = describe_payload(frame.payload)
+            refusal = errors.frame_error(f"type {frame.type}, {described}: unknown_frame")
+            refusal.method = NO_METHOD
+            raise refusal
+
     def _take_on_channel_0(self, frame: Frame) -> None:
-        if frame.type == FRAME_HEARTBEAT and frame.channel == 0:
+        if frame.type == FRAME_HEARTBEAT:
             return
-        if frame.type not in FRAME_TYPES:
-            described = describe_payload(frame.payload, len(frame.payload))
-            raise errors.frame_error(f"type {frame.type}, {described}: unknown_frame")
         if frame.type != FRAME_METHOD:
             raise self._unexpected(frame)
         handshake.take(self, methods.decode_method(frame.payload))
@@ -212,13 +220,20 @@ class Session:
         elif channel.closing:
             self._take_while_closing(channel, frame)
         elif channel.assembly is not None:
-            if channel.assembly.add(frame):
-                assembly, channel.assembly = channel.assembly, None
-                publish(channel, assembly)
+            self._take_content(channel, channel.assembly, frame)
         elif frame.type != FRAME_METHOD:
             raise errors.unexpected_frame("expected method frame, got non method frame instead")
         else:
             self._take_method(channel, frame.payload)
+
+    def _take_content(self, channel: Channel, assembly: Assembly, frame: Frame) -> None:
+        try:
+            if assembly.add(frame):
+                channel.assembly = None
+                publish(channel, assembly)
+        except errors.AmqpError as error:
+            error.method = error.method or PUBLISH  # not the method of the frame at hand
+            raise
 
     def _take_method(self, channel: Channel, payload: bytes) -> None:
         method = methods.decode_method(payload)
@@ -239,13 +254,13 @@ class Session:
             raise errors.unexpected_frame("expected method frame, got non method frame instead")
         method = methods.decode_method(frame.payload)
         limit = self.channels_max
-        if frame.channel > limit and limit:
-            raise errors.not_allowed(
+        if limit and len(self.channels) >= limit:
+            refusal = errors.not_allowed(
                 f"number of channels opened ({len(self.channels)}) has reached the negotiated "
                 f"channel_max ({limit})"
             )
-        if isinstance(method, wire.Channel.CloseOk):
-            return
+            refusal.method = NO_METHOD
+            raise refusal
         if not isinstance(method, wire.Channel.Open):
             raise errors.channel_error("expected 'channel.open'")
         channel = Channel(self, frame.channel, self.hot_path.deliver)
@@ -264,8 +279,10 @@ class Session:
             channel.say(wire.Channel.CloseOk())
 
     def _unexpected(self, frame: Frame) -> errors.ConnectionException:
-        described = describe_payload(frame.payload, len(frame.payload))
-        return errors.unexpected_frame(f"type {frame.type}, {described}")
+        described = describe_payload(frame.payload)
+        refusal = errors.unexpected_frame(f"type {frame.type}, {described}")
+        refusal.method = NO_METHOD
+        return refusal
 
     def end_batch(self) -> None:
         """Works off what publishes and acks have left for the end: queues first, then confirms."""
@@ -378,7 +395,7 @@ class Session:
         self.broker.counters.channels_closed += 1
 
     def refuse(self, error: errors.AmqpError, channel: int) -> None:
-        """Closes the connection with an error."""
+        """Closes the connection with an error, or in silence while the client is not trusted."""
         log.error(
             "connection error",
             connection=self.peer.name,
@@ -386,16 +403,19 @@ class Session:
             state=self.state,
             reply=str(error),
         )
-        self.close(error)
+        if self.state in handshake.UNTRUSTED:
+            self.silence()
+        else:
+            self.close(error)
 
     def close(self, error: errors.AmqpError) -> None:
         """Says connection.close; the socket is closed at the close-ok or after a while."""
-        if self.state == "closing" or self.closing:
+        if self.state in ("closing", "closed"):
             return
         was_running = self.state == "running"
         self.end_batch()
         self.shut()
-        class_id, method_id = error.method or (0, 0)
+        class_id, method_id = error.method or NO_METHOD
         self.say(
             methods.encode_method(
                 0,
@@ -410,6 +430,13 @@ class Session:
         self.state = "closing"
         patience = CLOSE_OK_TIMEOUT_S if was_running and not self._deaf else SILENT_CLOSE_DELAY_S
         self._deadline = self.broker.deadlines.at(self.broker.now + patience, self.end)
+
+    def linger(self) -> None:
+        """The client has closed: its socket is its own to close, for a while."""
+        self.state = "closed"
+        self._deadline = self.broker.deadlines.at(
+            self.broker.now + CLOSE_OK_TIMEOUT_S, self.end
+        )
 
     def give_up(self, why: str) -> None:
         """Ends the connection without a word: the client does not answer."""

@@ -10,8 +10,6 @@ from amqpd.wire.constants import CLASS_BASIC, FRAME_BODY, FRAME_HEADER
 from amqpd.wire.frames import Frame
 from amqpd.wire.methods import Basic
 
-_HEADER_BYTES_MIN = 14  # class, weight, body size, flags
-
 
 class Assembly:
     """Collects the content of one basic.publish.
@@ -55,8 +53,6 @@ class Assembly:
                 f"expected content header for class {CLASS_BASIC}, got non content header frame "
                 "instead"
             )
-        if len(frame.payload) < _HEADER_BYTES_MIN:
-            raise errors.frame_error("content header too short")
         class_id, _, size = unpack_from(">HHQ", frame.payload)
         if class_id != CLASS_BASIC:
             raise errors.unexpected_frame(

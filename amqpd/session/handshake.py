@@ -34,6 +34,10 @@ MECHANISMS = ("PLAIN", "AMQPLAIN")
 PRODUCT = "RabbitMQ"
 PRODUCT_VERSION = "4.2.0"
 
+# States in which a client that does wrong is told nothing: it hangs in silence for a while, so that
+# it costs time to guess passwords.
+UNTRUSTED = frozenset(("header", "starting", "tuning"))
+
 CAPABILITIES = {
     "publisher_confirms": True,
     "exchange_exchange_bindings": True,
@@ -106,12 +110,15 @@ def take(session: Session, method: Method) -> None:
     Raises:
         ConnectionException: as RabbitMQ would close the connection.
     """
+    if session.state == "closed":
+        if isinstance(method, Connection.Close):
+            _say(session, Connection.CloseOk())
+        return
     if session.state == "closing":
         if isinstance(method, Connection.CloseOk):
             session.end()
         elif isinstance(method, Connection.Close):
             _say(session, Connection.CloseOk())
-            session.end()
         return
     if isinstance(method, Connection.Close):
         _closed_by_client(session, method)
@@ -128,8 +135,7 @@ def _start_ok(session: Session, method: Connection.StartOk) -> None:
     if mechanism not in MECHANISMS:
         raise errors.command_invalid(f"unknown authentication mechanism '{mechanism}'")
     data = response if isinstance(response, bytes) else response.encode()
-    login = _plain(data) if mechanism == "PLAIN" else _amqplain(data)
-    user = None if login is None else _log_in(session, *login)
+    user = _log_in(session, *(_plain(data) if mechanism == "PLAIN" else _amqplain(data)))
     if user is None:
         _refuse_login(session, mechanism)
         return
@@ -146,23 +152,23 @@ def _start_ok(session: Session, method: Connection.StartOk) -> None:
     )
 
 
-def _plain(response: bytes) -> tuple[str, bytes] | None:
+def _plain(response: bytes) -> tuple[str, bytes]:
     """User and password of a SASL PLAIN response (RFC 4616 with an empty authzid)."""
     parts = response.split(b"\x00")
     if len(parts) != 3 or parts[0]:
-        return None
+        raise errors.syntax_error("response of PLAIN is not NUL, user, NUL, password")
     return parts[1].decode("utf-8", "replace"), parts[2]
 
 
-def _amqplain(response: bytes) -> tuple[str, bytes] | None:
+def _amqplain(response: bytes) -> tuple[str, bytes]:
     """User and password of an AMQPLAIN response: a field table without its length."""
     try:
         table = decode_table(len(response).to_bytes(4, "big") + response)
-    except ValueError:
-        return None
+    except (ValueError, IndexError) as error:
+        raise errors.syntax_error(f"response of AMQPLAIN is not a table: {error}") from error
     login, password = table.get("LOGIN"), table.get("PASSWORD")
     if not isinstance(login, str) or not isinstance(password, str):
-        return None
+        raise errors.syntax_error("response of AMQPLAIN lacks LOGIN or PASSWORD")
     return login, password.encode()
 
 
@@ -250,7 +256,7 @@ def _closed_by_client(session: Session, method: Connection.Close) -> None:
     session.end_batch()
     session.shut()
     _say(session, Connection.CloseOk())
-    session.end()
+    session.linger()
 
 
 def _say(session: Session, method: Method) -> None:

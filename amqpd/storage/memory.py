@@ -22,7 +22,6 @@ from amqpd.broker.journal import (
     Unbound,
 )
 from amqpd.broker.message import Message
-from amqpd.wire.methods import encode_table
 
 BindingKey = tuple[str, str, str, str, str, bytes]
 
@@ -103,5 +102,5 @@ def _key(binding: Bound | Unbound) -> BindingKey:
         binding.destination_kind,
         binding.destination,
         binding.binding_key,
-        encode_table(binding.arguments),
+        binding.arguments,
     )

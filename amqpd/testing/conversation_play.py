@@ -30,6 +30,10 @@ CAPABILITIES = {
 }
 
 
+# A client that broke the framing is not heard any more, but left with its connection.close so long.
+SILENT_CLOSE_S = 3.0
+
+
 class Peer(Protocol):
     """One client connection to some broker."""
 
@@ -160,6 +164,8 @@ class _Player:
             self._expect_quiet(line)
             if line.is_closing:
                 self._write(line, encode_method(0, "connection.close-ok", {}))
+                if not self.stage.is_judge:
+                    self.stage.wait(SILENT_CLOSE_S)
                 self._expect_closed(line)
             elif line.is_open:
                 self._close(line)

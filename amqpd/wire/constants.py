@@ -9,7 +9,8 @@ FRAME_METHOD = 1
 FRAME_HEADER = 2
 FRAME_BODY = 3
 FRAME_HEARTBEAT = 8
-FRAME_TYPES = frozenset((FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT))
+# The shortest payload of each frame type: class and method; class, weight, body size, flags.
+PAYLOAD_BYTES_MIN = {FRAME_METHOD: 4, FRAME_HEADER: 14, FRAME_BODY: 0, FRAME_HEARTBEAT: 0}
 
 FRAME_END = 0xCE
 FRAME_END_BYTE = b"\xce"

@@ -9,9 +9,8 @@ channel, so that it can leave on any channel:
 Source: AMQP 0-9-1 sections 2.3.5 and 4.2.6.
 """
 
-from typing import Any
-
-from amqpd.wire import methods, tables
+from amqpd.wire import tables
+from amqpd.wire.arguments import NO_ARGUMENTS, Arguments, arguments_at
 from amqpd.wire.constants import CLASS_BASIC, FRAME_END_BYTE, FRAME_OVERHEAD_BYTES
 from amqpd.wire.frames import body_frames
 
@@ -128,10 +127,10 @@ def is_persistent(header: bytes) -> bool:
     return octet(header, DELIVERY_MODE) == PERSISTENT
 
 
-def headers(header: bytes) -> dict[str, Any]:
-    """The headers table as Python values; empty if there is none."""
+def headers(header: bytes) -> Arguments:
+    """The headers table; empty if there is none."""
     place = locate(header, HEADERS)
-    return {} if place is None else methods.decode_table(header, place[0])
+    return NO_ARGUMENTS if place is None else arguments_at(header, place[0])
 
 
 def with_short_string(header: bytes, bit: int, value: str) -> bytes:

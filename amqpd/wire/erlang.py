@@ -14,7 +14,7 @@ def binary(data: bytes) -> str:
     return "<<" + ",".join(str(octet) for octet in data) + ">>"
 
 
-def describe_payload(start: bytes, size: int) -> str:
-    """`all octets = …` or `first 16 octets = …` of a payload of `size` bytes."""
-    which = "all" if size <= 16 else "first 16"
-    return f"{which} octets = {binary(start[:16])}"
+def describe_payload(payload: bytes) -> str:
+    """`all octets = …` or `first 16 octets = …` of a frame's payload."""
+    which = "all" if len(payload) <= 16 else "first 16"
+    return f"{which} octets = {binary(payload[:16])}"

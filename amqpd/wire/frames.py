@@ -42,12 +42,12 @@ def cut(data: bytes, offset: int, payload_bytes_max: int) -> Frame | None:
     end = start + size
     if payload_bytes_max and size > payload_bytes_max:
         limit = payload_bytes_max - FRAME_OVERHEAD_BYTES
-        described = describe_payload(data[start : start + 16], len(data) - start)
+        described = describe_payload(b"")  # what has come of it does not matter
         raise errors.frame_error(f"type {kind}, {described}: {{frame_too_large,{size},{limit}}}")
     if len(data) <= end:
         return None
     if data[end] != FRAME_END:
-        described = describe_payload(data[start : start + 16], size)
+        described = describe_payload(data[start:end])
         raise errors.frame_error(
             f"type {kind}, {described}: {{invalid_frame_end_marker,{data[end]}}}"
         )

@@ -187,7 +187,7 @@ def decode_method(payload: bytes) -> Method:
 
 
 def _check_bounds(method_class: type[Method], arguments: bytes) -> None:
-    """Raises ValueError where a field of the method runs over the end of its arguments."""
+    """Raises ValueError unless the fields of the method fill its arguments exactly."""
     offset, bits = 0, 0
     for field in method_class.__slots__:
         kind = method_class.amqp_type(field)
@@ -204,27 +204,8 @@ def _check_bounds(method_class: type[Method], arguments: bytes) -> None:
             _, offset = tables.entries(arguments, offset)
         else:
             offset += {"octet": 1, "short": 2, "long": 4, "longlong": 8}[kind]
-    if offset > len(arguments):
-        raise ValueError("the arguments end too early")
-
-
-def argument_types(payload: bytes) -> dict[str, bytes]:
-    """Field types of the entries of the table that ends a method frame's payload.
-
-    Only for methods whose last field is a table: queue.declare, exchange.declare, basic.consume,
-    the binds and unbinds.
-    """
-    method_class = BY_INDEX[int.from_bytes(payload[:4], "big")]
-    offset, in_bits = 4, False
-    for field in method_class.__slots__[:-1]:
-        kind = method_class.amqp_type(field)
-        if kind == "bit":
-            offset += not in_bits
-            in_bits = True
-            continue
-        in_bits = False
-        offset += 1 + payload[offset] if kind == "shortstr" else 2
-    return {entry.name: entry.type for entry in tables.entries(payload, offset)[0]}
+    if offset != len(arguments):
+        raise ValueError("the arguments do not fill their frame")
 
 
 def encode_method(channel: int, method: Method) -> bytes:

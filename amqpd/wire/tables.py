@@ -24,6 +24,8 @@ TYPE_NAMES = {
     b"A": "array", b"F": "table", b"x": "binary",
 }  # fmt: skip
 
+INTEGER_TYPES = frozenset((b"b", b"B", b"s", b"u", b"I", b"i", b"l", b"L"))
+
 
 class Entry(NamedTuple):
     """One entry of a table. Offsets are into the buffer that holds the table.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from amqpd.wire.methods import encode_table
+from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
     from amqpd.broker.exchanges.exchange import Exchange
@@ -30,13 +30,13 @@ class Binding:
     """One binding of an exchange.
 
     Its identity within its source is the destination, the binding key and the arguments, as in
-    RabbitMQ: the same key may be bound twice with other arguments.
+    RabbitMQ: the same key may be bound twice with other arguments, or other types of them.
     """
 
     __slots__ = ("arguments", "destination", "identity", "key", "source")
 
     def __init__(
-        self, source: Exchange, destination: Destination, key: str, arguments: dict[str, Any]
+        self, source: Exchange, destination: Destination, key: str, arguments: Arguments
     ) -> None:
         self.source = source
         self.destination = destination
@@ -50,6 +50,6 @@ class Binding:
         return self.source.durable and self.destination.durable
 
 
-def identity(destination: Destination, key: str, arguments: dict[str, Any]) -> Identity:
+def identity(destination: Destination, key: str, arguments: Arguments) -> Identity:
     """What tells two bindings of one exchange apart."""
-    return destination.kind, destination.name, key, encode_table(arguments)
+    return destination.kind, destination.name, key, arguments.encoded

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from amqpd.broker.exchanges.binding import Binding, Destination, Identity
+from amqpd.wire.arguments import Arguments
 
 
 class Router(Protocol):
@@ -42,7 +43,7 @@ class Exchange:
         durable: bool,
         auto_delete: bool,
         internal: bool,
-        arguments: dict[str, Any],
+        arguments: Arguments,
     ) -> None:
         self.name = name
         self.type_name = type_name
@@ -53,7 +54,7 @@ class Exchange:
         self.arguments = arguments
         self.bindings: dict[Identity, Binding] = {}
         self.incoming: set[Binding] = set()
-        alternate = arguments.get("alternate-exchange")
+        alternate = arguments.values.get("alternate-exchange")
         self.alternate = alternate if isinstance(alternate, str) else None
 
     def bind(self, binding: Binding) -> None:

@@ -6,10 +6,13 @@ begins with `x-` are looked at only in the `-with-x` modes; a void value matches
 Source: RabbitMQ, "Headers exchange".
 """
 
+from datetime import datetime
 from typing import Any
 
 from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination
+from amqpd.broker.printed import printed
+from amqpd.wire.arguments import Arguments
 from amqpd.wire.erlang import binary
 from amqpd.wire.tables import TYPE_NAMES
 
@@ -30,23 +33,22 @@ class Headers:
 
     def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
         return [
-            binding.destination for binding in self._bound if matches(binding.arguments, headers)
+            binding.destination for binding in self._bound if matches(binding.arguments.values, headers)
         ]
 
 
-def check_match_argument(arguments: dict[str, Any], types: dict[str, bytes]) -> None:
+def check_match_argument(arguments: Arguments) -> None:
     """Refuses a binding whose `x-match` is not one of the four modes.
 
     Raises:
         ChannelException: 406.
     """
-    if "x-match" not in arguments:
+    if "x-match" not in arguments.values:
         return
-    mode = arguments["x-match"]
-    if types.get("x-match", b"S") != b"S" or not isinstance(mode, str):
+    mode, kind = arguments.values["x-match"], arguments.types["x-match"]
+    if kind != b"S":
         raise errors.precondition_failed(
-            f"Invalid x-match field type {TYPE_NAMES[types['x-match']]} (value {mode}); expected "
-            "longstr"
+            f"Invalid x-match field type {TYPE_NAMES[kind]} (value {printed(mode)}); expected longstr"
         )
     if mode not in MODES:
         raise errors.precondition_failed(
@@ -69,11 +71,21 @@ def matches(arguments: dict[str, Any], headers: dict[str, Any]) -> bool:
 
 
 def _same(wanted: Any, value: Any) -> bool:
-    """Equal in value and in kind; void wants only that the header is there."""
+    """Equal as Erlang compares: numbers by value, whatever their type; true is no number.
+
+    Void wants only that the header is there.
+    """
     if wanted is None:
         return True
     if isinstance(wanted, bool) or isinstance(value, bool):
         return wanted is value
-    if isinstance(wanted, (int, float)) and isinstance(value, (int, float)):
-        return isinstance(wanted, float) == isinstance(value, float) and wanted == value
-    return bool(type(wanted) is type(value) and wanted == value)
+    return bool(_plain(wanted) == _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Strings and byte arrays are binaries to RabbitMQ, timestamps are integers."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, datetime):
+        return int(value.timestamp())
+    return value

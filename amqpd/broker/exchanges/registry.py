@@ -23,6 +23,8 @@ def router(type_name: str) -> Router:
     Raises:
         ChannelException: 406 for a type that the broker does not have.
     """
+    if not type_name:
+        raise errors.precondition_failed("invalid exchange type ''")
     factory = TYPES.get(type_name)
     if factory is None:
         raise errors.precondition_failed(f"unknown exchange type '{type_name}'")

@@ -1,7 +1,7 @@
 """Topic exchanges: a trie of binding keys, walked a word at a time.
 
-A key is words between dots; `*` in a binding key stands for one word, `#` for any number of words,
-none included. The empty key is one empty word. The walk carries the set of nodes that the words so
+A key is words between dots, the empty key no words; `*` in a binding key stands for one word, `#`
+for any number of words, none included. The walk carries the set of nodes that the words so
 far can have led to, so its cost is the number of words times the patterns that still match, never
 the number of bindings, and several `#` in one key cannot make it explode.
 
@@ -32,7 +32,7 @@ class Topic:
 
     def bind(self, binding: Binding) -> None:
         node = self._root
-        for word in binding.key.split("."):
+        for word in _words(binding.key):
             child = node.children.get(word)
             if child is None:
                 child = node.children[word] = _Node(word == "#")
@@ -42,7 +42,7 @@ class Topic:
     def unbind(self, binding: Binding) -> None:
         path = []
         node = self._root
-        for word in binding.key.split("."):
+        for word in _words(binding.key):
             path.append((node, word))
             node = node.children[word]
         del node.bound[binding]
@@ -55,7 +55,7 @@ class Topic:
     def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
         # A dict is the ordered set: the same queues in the same order on every run.
         reached = _with_empty_hashes({self._root: None})
-        for word in routing_key.split("."):
+        for word in _words(routing_key):
             following: dict[_Node, None] = {}
             for node in reached:
                 if node.takes_many:
@@ -68,6 +68,10 @@ class Topic:
                 return []
             reached = _with_empty_hashes(following)
         return [binding.destination for node in reached for binding in node.bound]
+
+
+def _words(key: str) -> list[str]:
+    return key.split(".") if key else []
 
 
 def _with_empty_hashes(nodes: dict[_Node, None]) -> dict[_Node, None]:

@@ -7,13 +7,14 @@ client's socket is worked off, `absorb` and `dispatch` do the rest for the whole
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.journal import Enqueued, Journal, Settled
 from amqpd.broker.message import PERSISTENT, Message
 from amqpd.broker.queues.classic import Classic, Run
 from amqpd.broker.queues.selection import Selection
+from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
     from amqpd.broker.permissions import Owner
@@ -45,8 +46,7 @@ class Queue:
         durable: bool,
         auto_delete: bool,
         exclusive_owner: Owner | None,
-        arguments: dict[str, Any],
-        types: dict[str, bytes],
+        arguments: Arguments,
     ) -> None:
         self.queue_id = queue_id
         self.name = name
@@ -54,7 +54,6 @@ class Queue:
         self.auto_delete = auto_delete
         self.exclusive_owner = exclusive_owner
         self.arguments = arguments
-        self.types = types
         self.backlog = Classic()
         self.selection = Selection()
         self.exclusive_consumer: Consumer | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination, identity
@@ -11,6 +11,7 @@ from amqpd.broker.exchanges.headers import check_match_argument
 from amqpd.broker.journal import Bound, Unbound
 from amqpd.broker.permissions import Actor, check
 from amqpd.broker.topology.names import cleaned
+from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -23,8 +24,7 @@ def bind(
     destination_kind: str,
     destination: str,
     key: str,
-    arguments: dict[str, Any],
-    types: dict[str, bytes],
+    arguments: Arguments,
 ) -> None:
     """Binds; a binding that exists is left as it is.
 
@@ -36,9 +36,10 @@ def bind(
             not exist, 405 for another session's exclusive queue, 406 for arguments that the
             exchange does not take.
     """
+    source, destination = _permitted(actor, source, destination_kind, destination)
     exchange, end = _ends(actor, source, destination_kind, destination)
     if exchange.router.uses_headers:
-        check_match_argument(arguments, types)
+        check_match_argument(arguments)
     binding = Binding(exchange, end, key, arguments)
     if binding.identity in exchange.bindings:
         return
@@ -46,7 +47,7 @@ def bind(
     actor.vhost.generation += 1
     if binding.durable:
         broker.journal.append(
-            Bound(actor.vhost.name, exchange.name, end.kind, end.name, key, arguments)
+            Bound(actor.vhost.name, exchange.name, end.kind, end.name, key, arguments.encoded)
         )
 
 
@@ -57,10 +58,21 @@ def unbind(
     destination_kind: str,
     destination: str,
     key: str,
-    arguments: dict[str, Any],
+    arguments: Arguments,
 ) -> None:
-    """Removes a binding; one that does not exist is fine. Raises as `bind` does."""
-    exchange, end = _ends(actor, source, destination_kind, destination)
+    """Removes a binding; one that does not exist, or whose ends do not, is fine.
+
+    Raises:
+        ChannelException: 403 without permission and for the default exchange, 405 for another
+            session's exclusive queue.
+    """
+    source, destination = _permitted(actor, source, destination_kind, destination)
+    try:
+        exchange, end = _ends(actor, source, destination_kind, destination)
+    except errors.ChannelException as error:
+        if error.code == 404:
+            return
+        raise
     binding = exchange.bindings.get(identity(end, key, arguments))
     if binding is not None:
         remove_binding(broker, actor, binding)
@@ -79,7 +91,7 @@ def remove_binding(broker: Broker, actor: Actor, binding: Binding) -> None:
                 binding.destination.kind,
                 binding.destination.name,
                 binding.key,
-                binding.arguments,
+                binding.arguments.encoded,
             )
         )
     unused = source.auto_delete and not source.bindings
@@ -98,18 +110,22 @@ def remove_bindings_to(broker: Broker, actor: Actor, destination: Destination) -
             remove_binding(broker, actor, binding)
 
 
-def _ends(
+def _permitted(
     actor: Actor, source: str, destination_kind: str, destination: str
-) -> tuple[Exchange, Destination]:
-    vhost, source, destination = actor.vhost, cleaned(source), cleaned(destination)
+) -> tuple[str, str]:
+    """The names of both ends, which the actor may bind."""
+    source, destination = cleaned(source), cleaned(destination)
     check(actor, "write", destination_kind, destination)
     if source == "" or (destination_kind == "exchange" and destination == ""):
         raise errors.access_refused("operation not permitted on the default exchange")
     check(actor, "read", "exchange", source)
-    end: Destination
-    exchange = vhost.exchange(source)
+    return source, destination
+
+
+def _ends(
+    actor: Actor, source: str, destination_kind: str, destination: str
+) -> tuple[Exchange, Destination]:
+    exchange = actor.vhost.exchange(source)
     if destination_kind == "queue":
-        end = vhost.queue(destination, actor.owner)
-    else:
-        end = vhost.exchange(destination)
-    return exchange, end
+        return exchange, actor.vhost.queue(destination, actor.owner)
+    return exchange, actor.vhost.exchange(destination)

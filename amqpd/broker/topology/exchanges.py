@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.exchanges import registry
@@ -12,6 +12,7 @@ from amqpd.broker.permissions import Actor, check
 from amqpd.broker.topology.bindings import remove_bindings_to
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.vhost import RESERVED_PREFIX
+from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def declare_exchange(
     durable: bool,
     auto_delete: bool,
     internal: bool,
-    arguments: dict[str, Any],
-    types: dict[str, bytes],
+    arguments: Arguments,
 ) -> Exchange:
     """The exchange, made if it does not exist.
 
@@ -45,7 +45,7 @@ def declare_exchange(
     exchange = vhost.exchanges.get(name)
     if exchange is None:
         vhost.check_name("exchange", name)
-        _check_alternate(actor, name, arguments, types)
+        _check_alternate(actor, name, arguments)
         exchange = Exchange(
             name,
             type_name,
@@ -59,7 +59,7 @@ def declare_exchange(
         vhost.generation += 1
         if durable:
             broker.journal.append(
-                ExchangeAdded(vhost.name, name, type_name, auto_delete, internal, arguments)
+                ExchangeAdded(vhost.name, name, type_name, auto_delete, internal, arguments.encoded)
             )
         return exchange
     for what, received, current in (
@@ -69,7 +69,7 @@ def declare_exchange(
         ("internal", internal, exchange.internal),
     ):
         vhost.check_equal("exchange", name, what, received, current)
-    _check_same_alternate(actor, exchange, arguments)
+    vhost.check_equal_argument("exchange", name, ALTERNATE, arguments, exchange.arguments)
     return exchange
 
 
@@ -120,31 +120,14 @@ def check_not_default(name: str) -> None:
         raise errors.access_refused("operation not permitted on the default exchange")
 
 
-def _check_alternate(
-    actor: Actor, name: str, arguments: dict[str, Any], types: dict[str, bytes]
-) -> None:
-    if ALTERNATE not in arguments:
+def _check_alternate(actor: Actor, name: str, arguments: Arguments) -> None:
+    if ALTERNATE not in arguments.values:
         return
-    if types[ALTERNATE] != b"S":
+    kind = arguments.types[ALTERNATE]
+    if kind != b"S":
         raise errors.precondition_failed(
-            f"invalid type '{TYPE_NAMES[types[ALTERNATE]]}' for arg '{ALTERNATE}' in "
+            f"invalid type '{TYPE_NAMES[kind]}' for arg '{ALTERNATE}' in "
             f"{actor.vhost.words('exchange', name)}"
         )
     check(actor, "read", "exchange", name)
-    check(actor, "write", "exchange", arguments[ALTERNATE])
-
-
-def _check_same_alternate(actor: Actor, exchange: Exchange, arguments: dict[str, Any]) -> None:
-    received, current = arguments.get(ALTERNATE), exchange.arguments.get(ALTERNATE)
-    if received == current:
-        return
-    if received is not None and current is not None:
-        actor.vhost.check_equal("exchange", exchange.name, ALTERNATE, received, current)
-    sides = [
-        "none" if value is None else f"the value '{value}' of type 'longstr'"
-        for value in (received, current)
-    ]
-    raise errors.precondition_failed(
-        f"inequivalent arg '{ALTERNATE}' for {actor.vhost.words('exchange', exchange.name)}: "
-        f"received {sides[0]} but current is {sides[1]}"
-    )
+    check(actor, "write", "exchange", arguments.values[ALTERNATE])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker import arguments as queue_arguments
@@ -13,6 +13,7 @@ from amqpd.broker.permissions import Actor, check
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.topology.bindings import remove_bindings_to
 from amqpd.broker.topology.names import cleaned
+from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def declare_queue(
     durable: bool,
     exclusive: bool,
     auto_delete: bool,
-    arguments: dict[str, Any],
-    types: dict[str, bytes],
+    arguments: Arguments,
 ) -> Queue:
     """The queue, made if it does not exist; an empty name asks for a new one.
 
@@ -57,13 +57,11 @@ def declare_queue(
             raise vhost.locked(name)
         vhost.check_equal("queue", name, "durable", kept, queue.durable)
         vhost.check_equal("queue", name, "auto_delete", auto_delete, queue.auto_delete)
-        queue_arguments.check_equal(
-            vhost, name, (arguments, types), (queue.arguments, queue.types)
-        )
+        queue_arguments.check_equal(vhost, name, arguments, queue.arguments)
         return queue
     if not name.startswith("amq.gen-") or len(name) != len("amq.gen-") + 22:
         vhost.check_name("queue", name)
-    _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments, types)
+    _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments)
     queue = Queue(
         broker.next_queue_id(),
         name,
@@ -72,7 +70,6 @@ def declare_queue(
         auto_delete=auto_delete,
         exclusive_owner=actor.owner if exclusive else None,
         arguments=arguments,
-        types=types,
     )
     vhost.queues[name] = queue
     if queue.exclusive_owner is not None:
@@ -81,7 +78,7 @@ def declare_queue(
     broker.counters.queues_created += 1
     if kept:
         broker.journal.append(
-            QueueAdded(queue.queue_id, vhost.name, name, auto_delete, arguments, types)
+            QueueAdded(queue.queue_id, vhost.name, name, auto_delete, arguments.encoded)
         )
     return queue
 
@@ -93,18 +90,18 @@ def _check_new(
     durable: bool,
     exclusive: bool,
     auto_delete: bool,
-    arguments: dict[str, Any],
-    types: dict[str, bytes],
+    arguments: Arguments,
 ) -> None:
     words = actor.vhost.words("queue", name)
-    if DLX in arguments:
-        if types[DLX] != b"S":
+    if DLX in arguments.values:
+        kind = arguments.types[DLX]
+        if kind != b"S":
             raise errors.precondition_failed(
-                f"invalid type '{TYPE_NAMES[types[DLX]]}' for arg '{DLX}' in {words}"
+                f"invalid type '{TYPE_NAMES[kind]}' for arg '{DLX}' in {words}"
             )
         check(actor, "read", "queue", name)
-        check(actor, "write", "exchange", arguments[DLX])
-    queue_arguments.check(actor.vhost, name, arguments, types)
+        check(actor, "write", "exchange", arguments.values[DLX])
+    queue_arguments.check(actor.vhost, name, arguments)
     if queue_arguments.queue_type(arguments) in ("quorum", "stream"):
         for wrong, what in (
             (not durable and not exclusive, "non-durable"),

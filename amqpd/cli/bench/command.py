@@ -40,47 +40,142 @@ POSITIVE = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0)
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    }
+)
 @click.argument("uri", default=DEFAULT_URI)
-@click.option("-x", "--producers", type=COUNT, default=1, help="Publishing connections.")
-@click.option("-y", "--consumers", type=COUNT, default=1, help="Consuming connections.")
-@click.option("--queues", type=POSITIVE, default=1, help="Queues, shared out to the connections.")
-@click.option("-u", "--queue", default="", help="Name of the queue, or its start if several.")
-@click.option("-s", "--size", default="100", callback=to_bytes, help="Message body: 100, 64k, 4M.")
-@click.option("-q", "--prefetch", type=click.IntRange(0, 65535), default=500, help="0: no limit.")
+@click.option(
+    "-x", "--producers", type=COUNT, default=1, metavar="N", help="Publishing connections."
+)
+@click.option(
+    "-y", "--consumers", type=COUNT, default=1, metavar="N", help="Consuming connections."
+)
+@click.option(
+    "--queues", type=POSITIVE, default=1, metavar="N", help="Queues, shared out to the connections."
+)
+@click.option(
+    "-u",
+    "--queue",
+    default="",
+    metavar="NAME",
+    show_default="a made-up one",
+    help="Name of the queue; of several, its beginning.",
+)
+@click.option(
+    "-s",
+    "--size",
+    default="100",
+    callback=to_bytes,
+    metavar="BYTES",
+    help="Message body: 100, 64k, 4M.",
+)
+@click.option(
+    "-q",
+    "--prefetch",
+    type=click.IntRange(0, 65535),
+    default=500,
+    metavar="N",
+    help="Unacked messages for each consumer; 0: no limit.",
+)
 @click.option("-a", "--auto-ack", is_flag=True, help="Consume without acks.")
-@click.option("-A", "--multi-ack-every", type=POSITIVE, default=1, help="One ack for so many.")
-@click.option("-c", "--confirm", type=COUNT, default=0, help="Confirm window; 0: no confirms.")
+@click.option(
+    "-A", "--multi-ack-every", type=POSITIVE, default=1, metavar="N", help="One ack for N messages."
+)
+@click.option(
+    "-c",
+    "--confirm",
+    type=COUNT,
+    default=0,
+    metavar="WINDOW",
+    help="Unconfirmed messages for each producer; 0: no confirms.",
+)
 @click.option("-p", "--persistent", is_flag=True, help="Publish with delivery mode 2.")
-@click.option("--durable", is_flag=True, help="Declare durable queues and a durable exchange.")
-@click.option("--mandatory", is_flag=True, help="Count unroutable messages that come back.")
-@click.option("-e", "--exchange", help="Publish to this exchange, declared unless amq.*.")
-@click.option("-t", "--exchange-type", help="direct, fanout, topic, ...")
-@click.option("-k", "--routing-key", "routing_keys", multiple=True, help="Repeat to take turns.")
-@click.option("--binding-key", "binding_keys", multiple=True, help="Binds every queue; repeatable.")
+@click.option("--durable", is_flag=True, help="Declare queues and exchange durable.")
+@click.option("--mandatory", is_flag=True, help="Have unroutable messages returned; count them.")
+@click.option(
+    "-e",
+    "--exchange",
+    metavar="NAME",
+    show_default="the default exchange",
+    help="Publish to this exchange. Declared unless its name begins with amq.",
+)
+@click.option(
+    "-t",
+    "--exchange-type",
+    metavar="TYPE",
+    show_default="direct",
+    help="Type of the exchange to declare: direct, fanout, topic, headers.",
+)
+@click.option(
+    "-k",
+    "--routing-key",
+    "routing_keys",
+    multiple=True,
+    metavar="KEY",
+    show_default="the queue's name",
+    help="Of all messages; several take turns.",
+)
+@click.option(
+    "--binding-key",
+    "binding_keys",
+    multiple=True,
+    metavar="KEY",
+    show_default="the routing keys",
+    help="Binds every queue to the exchange; may be repeated.",
+)
 @click.option(
     "--queue-arg",
     "queue_arguments",
     multiple=True,
     callback=to_arguments,
-    help="x-max-length=1000, ...",
+    metavar="KEY=VALUE",
+    help="Argument of the queues, as x-max-length=1000.",
 )
-@click.option("-r", "--rate", type=SECONDS, default=0.0, help="Messages/s in all; 0: no limit.")
-@click.option("-C", "--count", type=COUNT, default=0, help="Messages in all, instead of a time.")
-@click.option("-z", "--duration", type=SECONDS, default=10.0, help="Seconds to measure.")
-@click.option("--warm-up", type=SECONDS, default=1.0, help="Seconds before, not measured.")
+@click.option(
+    "-r",
+    "--rate",
+    type=SECONDS,
+    default=0.0,
+    metavar="N",
+    show_default="no limit",
+    help="Messages a second, of all producers together.",
+)
+@click.option(
+    "-C",
+    "--count",
+    type=COUNT,
+    default=0,
+    metavar="N",
+    show_default="no limit",
+    help="Messages of all producers together, instead of a duration.",
+)
+@click.option(
+    "-z", "--duration", type=SECONDS, default=10.0, metavar="SECONDS", help="How long to measure."
+)
+@click.option(
+    "--warm-up",
+    type=SECONDS,
+    default=1.0,
+    metavar="SECONDS",
+    help="How long to run before measuring; not with --count.",
+)
 @click.option("--predeclared", is_flag=True, help="Neither declare nor delete anything.")
 @click.option("--keep", is_flag=True, help="Leave queues and exchange behind.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")  # fmt: skip
 def bench(uri: str, as_json: bool, **options: Any) -> None:
-    """Load a broker and measure it: any that speaks AMQP 0-9-1.
+    """Measure any broker that speaks AMQP 0-9-1 under load.
 
     URI is amqp://user:password@host:port/vhost. Without options: one producer, one consumer, one
     queue, 100 bytes, one ack a message, as fast as it goes.
 
-    With --rate every message is one write and its latency is taken; otherwise writes hold up to
-    64 KiB and the latency of the first message of each is taken. Several queues are shared out to
-    producers and consumers; with --routing-key all producers use that key.
+    Latency end to end is from the write of a message to the read that completed it, confirm latency
+    from the write to the confirm. With --rate every message is a write of its own and is timed;
+    without, writes hold up to 64 KiB, one message of each is timed, and what is measured is mostly
+    how long messages wait in line.
 
     Exit status: 0, 1 if the run failed, 2 for wrong usage, 130 if it was interrupted.
     """

@@ -88,7 +88,7 @@ class Conductor:
         Raises:
             BenchError: the broker cannot be reached, refuses something, or breaks off.
         """
-        control = Link(self._plan.options.address, f"{self._name} control")
+        control = Link.connect(self._plan.options.address, f"{self._name} control")
         broker = control.server_properties
         try:
             topology.declare(control, self._plan)
@@ -109,7 +109,7 @@ class Conductor:
         return result
 
     def _clean_up(self) -> None:
-        control = Link(self._plan.options.address, f"{self._name} control")
+        control = Link.connect(self._plan.options.address, f"{self._name} control")
         topology.delete(control, self._plan)
         control.close()
 

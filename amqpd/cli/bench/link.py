@@ -1,7 +1,7 @@
 """One connection with one channel: the handshake, and calls that wait for their answer."""
 
 import socket
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from amqpd.cli.bench.errors import BenchError
 from amqpd.cli.bench.frames import CHANNEL
@@ -40,8 +40,17 @@ class Link:
         server_properties: what the broker says about itself.
     """
 
-    def __init__(self, address: Address, name: str) -> None:
-        """Connects.
+    def __init__(self, sock: socket.socket, address: Address) -> None:
+        """A link over a socket on which channel 1 is open already; `connect` is the usual way."""
+        self.sock = sock
+        self.address = address
+        self.frame_bytes_max = FRAME_BYTES_MAX
+        self.server_properties: dict[str, Any] = {}
+        self._input = b""
+
+    @classmethod
+    def connect(cls, address: Address, name: str) -> Self:
+        """Connects, logs in and opens channel 1.
 
         Args:
             name: what the broker's operator sees as the connection's name.
@@ -49,24 +58,24 @@ class Link:
         Raises:
             BenchError: unreachable, not an AMQP 0-9-1 broker, or it refuses us.
         """
-        self.address = address
-        self._input = b""
         try:
-            self.sock = socket.create_connection((address.host, address.port), TIMEOUT_S)
+            sock = socket.create_connection((address.host, address.port), TIMEOUT_S)
         except OSError as error:
             reason = error.strerror or str(error)
             raise BenchError(f"cannot reach {address}: {reason}") from error
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = cls(sock, address)
         try:
-            self._handshake(name)
+            link._handshake(name)
         except BaseException:
-            self.sock.close()
+            sock.close()
             raise
+        return link
 
     def _handshake(self, name: str) -> None:
         address = self.address
         self.send(PROTOCOL_HEADER)
-        self.server_properties = self.wait(Connection.Start).server_properties
+        self.server_properties = dict(self.wait(Connection.Start).server_properties or {})
         capabilities: dict[str, Any] = {
             "authentication_failure_close": True,
             "basic.nack": True,

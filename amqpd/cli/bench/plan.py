@@ -130,6 +130,8 @@ def check(options: Options) -> None:
         raise BenchError("--rate is a rate of publishing: there are no producers")
     if options.count and options.count < options.producers:
         raise BenchError(f"--count {options.count} leaves producers without a message")
+    if options.predeclared and options.consumers and not options.queue:
+        raise BenchError("--predeclared needs the name of the queue to consume from: --queue")
     named = options.exchange is not None or options.exchange_type is not None
     if options.binding_keys and (not named or options.exchange == DEFAULT_EXCHANGE):
         raise BenchError("--binding-key needs --exchange or --exchange-type")

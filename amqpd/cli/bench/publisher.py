@@ -48,6 +48,8 @@ class Publisher:
         self._window = options.confirm
         self._count = part.count if options.count else 0
         self._rate = part.rate
+        # Several paced publishers take turns within the interval.
+        self._offset = part.row / options.producers
         self._run = PublishRun(
             exchange,
             part.routing_keys,
@@ -61,7 +63,7 @@ class Publisher:
         self._pending: memoryview = NOTHING
         self._pending_count = 0
         self._stamp = -1
-        self._begun_ns = 0
+        self._begun_ns: int | None = None
         self._confirms = Confirms()
         if options.confirm:
             link.call(CHANNEL, Confirm.Select(), Confirm.SelectOk)
@@ -70,7 +72,9 @@ class Publisher:
     def begin(self, now_ns: int) -> None:
         """The start signal."""
         self._begun_ns = now_ns
-        if not self._rate:
+        if self._rate:
+            self._begun_ns += int(self._offset * SECOND_NS / self._rate)
+        else:
             self._fill()
 
     def tick(self, now_ns: int) -> int | None:
@@ -79,10 +83,10 @@ class Publisher:
         Returns:
             When the next message is due, in nanoseconds; None if time alone makes none due.
         """
-        if not self._rate or not self._begun_ns:
+        if not self._rate or self._begun_ns is None:
             return None
         begun_ns, rate = self._begun_ns, self._rate
-        due = int((now_ns - begun_ns) * rate / SECOND_NS) + 1
+        due = (now_ns - begun_ns) * rate // SECOND_NS + 1
         while self._confirms.published < due:
             if self._pending or not self._credit():
                 return None
@@ -107,7 +111,7 @@ class Publisher:
         if not data:
             raise self.link.lost(None)
         self._take(self._input + data, monotonic_ns())
-        if self._begun_ns and not self._rate:
+        if self._begun_ns is not None and not self._rate:
             self._fill()
         self._settled()
 
@@ -208,8 +212,11 @@ class Publisher:
             if frame.type == FRAME_METHOD:
                 self._method(methods.decode_method(frame.payload))
         self._input = data[position:]
+        if not self._window:
+            return
         self._row[Field.CONFIRMED] = confirms.confirmed
         self._row[Field.NACKED] = confirms.nacked
+        self._row[Field.LAST_NS] = now_ns
         if confirms.latencies_ns:
             if self._phase() == Phase.MEASURE:
                 for latency_ns in confirms.latencies_ns:

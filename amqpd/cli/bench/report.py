@@ -16,6 +16,7 @@ from amqpd.cli.bench.plan import Options
 
 REFRESH_NS = 500_000_000
 SECOND_NS = 1_000_000_000
+COUNTERS = ("published", "confirmed", "nacked", "returned", "delivered")
 
 
 def per_second(first: Sample, last: Sample, name: str) -> float:
@@ -86,7 +87,7 @@ def as_json(result: Result) -> dict[str, Any]:
     """The figures of a run as values that JSON knows; times in the units that the keys name."""
     plan, first, last = result.plan, result.first, result.last
     options = asdict(plan.options)
-    address = options.pop("address")
+    del options["address"]  # it holds the password
     properties = result.broker
     size = plan.options.size
 
@@ -101,7 +102,7 @@ def as_json(result: Result) -> dict[str, Any]:
     return {
         "broker": {
             "address": str(plan.options.address),
-            "vhost": address["vhost"] if isinstance(address, dict) else plan.options.address.vhost,
+            "vhost": plan.options.address.vhost,
             "product": str(properties.get("product", "")),
             "version": str(properties.get("version", "")),
         },
@@ -111,8 +112,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "published": figures("published") if plan.publishers else None,
         "confirmed": figures("confirmed") if plan.options.confirm and plan.publishers else None,
         "delivered": figures("delivered") if plan.consumers else None,
-        "nacked": result.total.nacked,
-        "returned": result.total.returned,
+        "total": {name: getattr(result.total, name) for name in COUNTERS},
         "latency_ms": {
             "end_to_end": result.end_to_end.summary_ms(),
             "confirm": result.confirm.summary_ms(),

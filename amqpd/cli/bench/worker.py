@@ -41,19 +41,22 @@ def work(plan: Plan, parts: tuple[Part, ...], name: str, board: Board, pipe: Pip
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     report = Report(isinstance(parts[0], PublisherPart), Histogram(), 0.0)
+    peers: list[Peer] = []
     try:
-        peers = [connect(plan, part, name, board) for part in parts]
+        peers += [connect(plan, part, name, board) for part in parts]
         pipe.send(CONNECTED)
         before_s = process_time()
         Loop(peers, board).run()
         report.cpu_s = process_time() - before_s
         for peer in peers:
             report.latency.merge(peer.latency)
-            peer.finish()
     except BenchError as error:
         report.error = str(error)
+    # First the figures: a broker that blocks us may make the farewell long.
     pipe.send(report)
     pipe.close()
+    for peer in peers:
+        peer.finish()
 
 
 def connect(plan: Plan, part: Part, name: str, board: Board) -> Peer:
@@ -66,7 +69,7 @@ def connect(plan: Plan, part: Part, name: str, board: Board) -> Peer:
     role = f"producer {part.row + 1}"
     if not publishing:
         role = f"consumer {part.row - len(plan.publishers) + 1}"
-    link = Link(plan.options.address, f"{name} {role}")
+    link = Link.connect(plan.options.address, f"{name} {role}")
     row = board.row(part.row)
     if isinstance(part, PublisherPart):
         return Publisher(link, plan.exchange, plan.options, part, row, phase)

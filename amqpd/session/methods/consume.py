@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqpd import errors
-from amqpd.broker.arguments import INTEGER_TYPES
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.permissions import check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE, DirectReply
 from amqpd.broker.topology.queues import generated_name
 from amqpd.session.methods.names import queue_name
-from amqpd.wire.methods import Basic, argument_types
-from amqpd.wire.tables import TYPE_NAMES
+from amqpd.wire.arguments import Arguments, method_arguments
+from amqpd.wire.methods import Basic
+from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 
 if TYPE_CHECKING:
     from amqpd.broker.queues.queue import Queue
@@ -29,8 +29,8 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     check(session.actor, "read", "queue", name)
     queue = session.vhost.queue(name, session)
     _check_exclusive(channel, queue, method.exclusive)
-    arguments = method.arguments or {}
-    priority = _priority(queue, channel, arguments, argument_types(payload))
+    arguments = method_arguments(payload)
+    priority = _priority(queue, channel, arguments)
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
         tag,
@@ -40,7 +40,7 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
         exclusive=method.exclusive,
         prefetch=channel.prefetch_each,
         priority=priority,
-        arguments=arguments,
+        arguments=arguments.values,
     )
     consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
     channel.consumers[tag] = consumer
@@ -67,18 +67,16 @@ def _check_exclusive(channel: Channel, queue: Queue, exclusive: bool) -> None:
         raise errors.access_refused(f"{words} in exclusive use")
 
 
-def _priority(
-    queue: Queue, channel: Channel, arguments: dict[str, Any], types: dict[str, bytes]
-) -> int:
-    if "x-priority" not in arguments:
+def _priority(queue: Queue, channel: Channel, arguments: Arguments) -> int:
+    if "x-priority" not in arguments.values:
         return 0
-    if types["x-priority"] not in INTEGER_TYPES:
+    kind = arguments.types["x-priority"]
+    if kind not in INTEGER_TYPES:
         words = channel.session.vhost.words("queue", queue.name)
         raise errors.precondition_failed(
-            f"invalid arg 'x-priority' for {words}: "
-            f"{{unacceptable_type,{TYPE_NAMES[types['x-priority']]}}}"
+            f"invalid arg 'x-priority' for {words}: {{unacceptable_type,{TYPE_NAMES[kind]}}}"
         )
-    return int(arguments["x-priority"])
+    return int(arguments.values["x-priority"])
 
 
 def _consume_replies(channel: Channel, method: Basic.Consume) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqpd.broker.topology import bindings, exchanges
-from amqpd.wire.methods import Exchange, argument_types
+from amqpd.wire.arguments import method_arguments
+from amqpd.wire.methods import Exchange
 
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
@@ -24,8 +25,7 @@ def declare(channel: Channel, method: Exchange.Declare, payload: bytes) -> None:
             durable=method.durable,
             auto_delete=method.auto_delete,
             internal=method.internal,
-            arguments=method.arguments or {},
-            types=argument_types(payload),
+            arguments=method_arguments(payload),
         )
     if not method.nowait:
         channel.promise(Exchange.DeclareOk())
@@ -48,8 +48,7 @@ def bind(channel: Channel, method: Exchange.Bind, payload: bytes) -> None:
         "exchange",
         method.destination,
         method.routing_key,
-        method.arguments or {},
-        argument_types(payload),
+        method_arguments(payload),
     )
     if not method.nowait:
         channel.promise(Exchange.BindOk())
@@ -63,7 +62,7 @@ def unbind(channel: Channel, method: Exchange.Unbind, payload: bytes) -> None:
         "exchange",
         method.destination,
         method.routing_key,
-        method.arguments or {},
+        method_arguments(payload),
     )
     if not method.nowait:
         channel.promise(Exchange.UnbindOk())

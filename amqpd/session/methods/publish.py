@@ -125,8 +125,8 @@ def _queues(
         return route_to.queues, message
     headers = content.headers(header)
     keys = [envelope.routing_key, *sender_selected_keys(headers)]
-    queues, _ = route(channel.session.vhost, route_to.exchange, keys, headers)
-    if "BCC" in headers:
+    queues, _ = route(channel.session.vhost, route_to.exchange, keys, headers.values)
+    if "BCC" in headers.values:
         header = content.without_header_entry(header, "BCC")
     return queues, (envelope, header, body, persistent)
 

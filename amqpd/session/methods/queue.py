@@ -9,7 +9,8 @@ from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE
 from amqpd.broker.topology import bindings, queues
 from amqpd.broker.topology.names import cleaned
 from amqpd.session.methods.names import binding_key, queue_name
-from amqpd.wire.methods import Method, Queue, argument_types
+from amqpd.wire.arguments import method_arguments
+from amqpd.wire.methods import Method, Queue
 
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
@@ -30,8 +31,7 @@ def declare(channel: Channel, method: Queue.Declare, payload: bytes) -> None:
             durable=method.durable,
             exclusive=method.exclusive,
             auto_delete=method.auto_delete,
-            arguments=method.arguments or {},
-            types=argument_types(payload),
+            arguments=method_arguments(payload),
         )
     channel.last_queue = queue.name
     _answer(
@@ -83,8 +83,7 @@ def bind(channel: Channel, method: Queue.Bind, payload: bytes) -> None:
         "queue",
         queue,
         binding_key(method.queue, method.routing_key, queue),
-        method.arguments or {},
-        argument_types(payload),
+        method_arguments(payload),
     )
     _answer(channel, method.nowait, Queue.BindOk(), True)
 
@@ -98,7 +97,7 @@ def unbind(channel: Channel, method: Queue.Unbind, payload: bytes) -> None:
         "queue",
         queue,
         binding_key(method.queue, method.routing_key, queue),
-        method.arguments or {},
+        method_arguments(payload),
     )
     _answer(channel, False, Queue.UnbindOk(), True)
 

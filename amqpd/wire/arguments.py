@@ -1,0 +1,59 @@
+"""The arguments of a method (its field table) with their values, their types and their bytes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from amqpd.wire import tables
+from amqpd.wire.methods import BY_INDEX, decode_table
+
+
+class Arguments(NamedTuple):
+    """A field table.
+
+    Attributes:
+        values: Python values by name.
+        types: field type letters by name.
+        encoded: the table as bytes, entries sorted by name; what tells two tables apart.
+    """
+
+    values: dict[str, Any]
+    types: dict[str, bytes]
+    encoded: bytes
+
+
+def arguments_at(data: bytes, offset: int) -> Arguments:
+    """The table at `offset`; raises ValueError if it is not well formed."""
+    entries, end = tables.entries(data, offset)
+    if not entries:
+        return NO_ARGUMENTS
+    body = b"".join(
+        data[entry.start : entry.end] for entry in sorted(entries, key=lambda entry: entry.name)
+    )
+    return Arguments(
+        decode_table(data[offset:end]),
+        {entry.name: entry.type for entry in entries},
+        len(body).to_bytes(4, "big") + body,
+    )
+
+
+def method_arguments(payload: bytes) -> Arguments:
+    """The table that ends the payload of a method frame.
+
+    Only for methods whose last field is a table and whose payload was decoded before: the declares,
+    binds and unbinds, and basic.consume.
+    """
+    method_class = BY_INDEX[int.from_bytes(payload[:4], "big")]
+    offset, in_bits = 4, False
+    for field in method_class.__slots__[:-1]:
+        kind = method_class.amqp_type(field)
+        if kind == "bit":
+            offset += not in_bits
+            in_bits = True
+            continue
+        in_bits = False
+        offset += 1 + payload[offset] if kind == "shortstr" else 2
+    return arguments_at(payload, offset)
+
+
+NO_ARGUMENTS = Arguments({}, {}, b"\x00\x00\x00\x00")
