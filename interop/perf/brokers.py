@@ -59,7 +59,7 @@ class Broker:
         self.processes = ProcessSession(command, os.environ | env, self._directory / "output")
         while True:
             try:
-                link = Link(parse(self.uri), "perf start")
+                link = Link.connect(parse(self.uri), "perf start")
                 break
             except BenchError as error:
                 self.processes.check()

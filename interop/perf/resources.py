@@ -38,7 +38,7 @@ def _running(broker: Broker) -> dict[str, float]:
     empty_rate = load_rate(broker.uri)
     time.sleep(SETTLE_S)
     before_bytes = processes.memory_bytes()
-    links = [Link(parse(broker.uri), f"idle {number}") for number in range(CONNECTIONS)]
+    links = [Link.connect(parse(broker.uri), f"idle {number}") for number in range(CONNECTIONS)]
     time.sleep(SETTLE_S)
     with_connections_bytes = processes.memory_bytes()
     declare_s = declare_queues(broker.uri)

@@ -90,6 +90,7 @@ def test_a_named_exchange_is_direct_if_nothing_else_is_said() -> None:
         ({"producers": 0, "rate": 1.0}, "--rate"),
         ({"producers": 3, "count": 2}, "--count"),
         ({"binding_keys": ("a",)}, "--binding-key"),
+        ({"predeclared": True}, "--queue"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused_by_name(

@@ -49,7 +49,13 @@ def test_json_holds_rates_of_the_measured_time_and_units_in_its_names() -> None:
     expected = {"messages": 4_000, "messages_per_s": 1_000.0, "bytes_per_s": 100_000.0}
     assert figures["published"] == figures["confirmed"] == figures["delivered"] == expected
     assert figures["generator_cpu_us"] == {"per_published": 1.0, "per_delivered": 0.0}
-    assert (figures["nacked"], figures["returned"]) == (3, 2)
+    assert figures["total"] == {
+        "published": 6_000,
+        "confirmed": 6_000,
+        "nacked": 3,
+        "returned": 2,
+        "delivered": 6_000,
+    }
     assert list(figures["latency_ms"]["end_to_end"]) == list(PERCENTILES)
     assert figures["latency_ms"]["confirm"] is None
 
