@@ -135,3 +135,11 @@ CONNECTION = Figure("idle connection, each of 1,000", unit="KiB", small_is_good=
 DECLARE = Figure("10,000 transient queues, one by one", unit="s", small_is_good=True)
 CROWDED = Figure("transient-ack with all that present", unit="of empty")
 RESOURCE_FIGURES = (START, IDLE_MEMORY, CONNECTION, DECLARE, CROWDED)
+
+
+def cpu_figure(case: Case) -> Figure:
+    """The broker's processor time for a delivered message: less shaken by the machine than rates.
+
+    Messages that were published and not delivered are paid for as well.
+    """
+    return Figure(f"CPU, {case.name}", unit="µs/msg", small_is_good=True)

@@ -32,14 +32,18 @@ def run_options(run: Run, duration_s: float, warm_up_s: float) -> str:
     return f"{run.options} --duration {duration_s} --warm-up {warm_up_s}"
 
 
-def figures_of(case: Case, uri: str, duration_s: float, warm_up_s: float) -> dict[str, float]:
-    """Runs a case once; figure name: value."""
+def figures_of(
+    case: Case, uri: str, duration_s: float, warm_up_s: float
+) -> tuple[dict[str, float], int]:
+    """Runs a case once; figure name: value, and how many deliveries that took in all."""
     values = {}
+    deliveries = 0
     for run in case.runs:
         shown = bench(uri, run_options(run, duration_s, warm_up_s))
+        deliveries += shown["total"]["delivered"]
         for figure in run.figures:
             value: Any = shown
             for key in figure.path.split("."):
                 value = value[key]
             values[figure.name] = float(value)
-    return values
+    return values, deliveries

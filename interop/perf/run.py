@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import resources
 from brokers import KINDS, Broker, Running
-from cases import CASES, RESOURCE_FIGURES, RESOURCES, Case, Figure
+from cases import CASES, RESOURCE_FIGURES, RESOURCES, Case, Figure, cpu_figure
 from load import figures_of
 from rich.console import Console
 from table import Values, as_table
@@ -54,8 +54,14 @@ class Matrix:
 
     def _one(self, broker: Broker, case: Case, duration_s: float, warm_up_s: float) -> None:
         broker.resume()
+        processes = broker.processes
+        before_s = processes.cpu_s() if processes else 0.0
         try:
-            self.add(broker, figures_of(case, broker.uri, duration_s, warm_up_s))
+            values, deliveries = figures_of(case, broker.uri, duration_s, warm_up_s)
+            self.add(broker, values)
+            if processes and deliveries:
+                spent_us = (processes.cpu_s() - before_s) * 1e6
+                self.add(broker, {cpu_figure(case).name: spent_us / deliveries})
         except (RuntimeError, OSError) as error:
             self.fail(broker, case.name, error)
         finally:
@@ -130,6 +136,7 @@ def main(
     figures: list[Figure] = [f for case in cases for run in case.runs for f in run.figures]
     if with_resources:
         figures += RESOURCE_FIGURES
+    figures += [cpu_figure(case) for case in cases]
     present = [broker.name for broker in matrix.brokers]
     reference = baseline if baseline in present else None
     Console(width=None if sys.stdout.isatty() else 120).print(

@@ -64,6 +64,8 @@ def as_table(
         table.add_column(f"{broker} / {baseline}", justify="right")
     table.add_column("goal")
     for figure in figures:
+        if figure.name not in values:
+            continue  # nobody could be measured
         row = values.get(figure.name, {})
         ratios = [ratio(row, broker, baseline or "") for broker in others]
         table.add_row(

@@ -71,21 +71,17 @@ def matches(arguments: dict[str, Any], headers: dict[str, Any]) -> bool:
 
 
 def _same(wanted: Any, value: Any) -> bool:
-    """Equal as Erlang compares: numbers by value, whatever their type; true is no number.
-
-    Void wants only that the header is there.
-    """
+    """Equal in value and in kind; void wants only that the header is there."""
     if wanted is None:
         return True
-    if isinstance(wanted, bool) or isinstance(value, bool):
-        return wanted is value
-    return bool(_plain(wanted) == _plain(value))
+    wanted, value = _plain(wanted), _plain(value)
+    return bool(type(wanted) is type(value) and wanted == value)
 
 
 def _plain(value: Any) -> Any:
     """Strings and byte arrays are binaries to RabbitMQ, timestamps are integers."""
-    if isinstance(value, str):
-        return value.encode()
+    if isinstance(value, (str, bytearray)):
+        return value.encode() if isinstance(value, str) else bytes(value)
     if isinstance(value, datetime):
         return int(value.timestamp())
     return value
