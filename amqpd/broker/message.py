@@ -9,10 +9,15 @@ shared between queues; what a queue knows of a message (its number, whether it w
 stands beside it.
 """
 
+from typing import Final
+
 from amqpd.wire.prefixes import deliver_suffix
 
 Message = tuple["Envelope", bytes, bytes, bool]
-ENVELOPE, HEADER, BODY, PERSISTENT = range(4)
+ENVELOPE: Final = 0
+HEADER: Final = 1
+BODY: Final = 2
+PERSISTENT: Final = 3
 
 
 class Envelope:

@@ -6,7 +6,8 @@ Source: AMQP 0-9-1 section 2.2.4; RabbitMQ, "Access control" (mechanisms), "Conn
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from amqpd import errors
 from amqpd.broker.topology.queues import remove_queue
@@ -63,7 +64,7 @@ def protocol_header(session: Session, data: bytes) -> int:
         _refuse_header(session, header)
         return 0
     session.state = "starting"
-    properties = {
+    properties: dict[str, Any] = {
         "capabilities": CAPABILITIES,
         "cluster_name": session.broker.config.node.name,
         "copyright": "Copyright (c) the amqpd authors",
@@ -263,7 +264,7 @@ def _say(session: Session, method: Method) -> None:
     session.say(encode_method(0, method))
 
 
-_STEPS = {
+_STEPS: dict[tuple[str, type[Method]], Callable[[Session, Any], None]] = {
     ("starting", Connection.StartOk): _start_ok,
     ("tuning", Connection.TuneOk): _tune_ok,
     ("opening", Connection.Open): _open,

@@ -7,7 +7,7 @@ and tables that run over the end of the frame are refused.
 
 from struct import error as StructError
 from struct import unpack_from
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pamqp import base, commands, decode, encode, header
 
@@ -18,49 +18,46 @@ from amqpd.wire.erlang import binary
 from amqpd.wire.frames import frame
 
 Method = base.Frame
-M = TypeVar("M", bound=type[base.Frame])
 
 
-def _unchecked(method: M) -> M:
-    """The same method class without pamqp's validation of its fields."""
-    fields = {"__slots__": method.__slots__, "validate": lambda self: None}
-    return type(method.__name__, (method,), fields)  # type: ignore[return-value]
+def _unchecked(group: type) -> type:
+    """A class of methods (`commands.Queue`) with each method's checks of its fields taken out."""
+    members = {
+        method.__name__: type(
+            method.__name__,
+            (method,),
+            {"__slots__": method.__slots__, "validate": lambda self: None},
+        )
+        for method in vars(group).values()
+        if isinstance(method, type) and issubclass(method, base.Frame)
+    }
+    return type(group.__name__, (group,), members)
 
 
-class Connection:
-    """Class 10."""
-
-    Start = _unchecked(commands.Connection.Start)
-    StartOk = _unchecked(commands.Connection.StartOk)
-    Secure = _unchecked(commands.Connection.Secure)
-    SecureOk = _unchecked(commands.Connection.SecureOk)
-    Tune = _unchecked(commands.Connection.Tune)
-    TuneOk = _unchecked(commands.Connection.TuneOk)
-    Open = _unchecked(commands.Connection.Open)
-    OpenOk = _unchecked(commands.Connection.OpenOk)
-    Close = _unchecked(commands.Connection.Close)
-    CloseOk = _unchecked(commands.Connection.CloseOk)
-    Blocked = _unchecked(commands.Connection.Blocked)
-    Unblocked = _unchecked(commands.Connection.Unblocked)
-    UpdateSecret = _unchecked(commands.Connection.UpdateSecret)
-    UpdateSecretOk = _unchecked(commands.Connection.UpdateSecretOk)
-
-
-class Channel:
-    """Class 20."""
-
-    Open = _unchecked(commands.Channel.Open)
-    OpenOk = _unchecked(commands.Channel.OpenOk)
-    Flow = _unchecked(commands.Channel.Flow)
-    FlowOk = _unchecked(commands.Channel.FlowOk)
-    Close = _unchecked(commands.Channel.Close)
-    CloseOk = _unchecked(commands.Channel.CloseOk)
+if TYPE_CHECKING:
+    from pamqp.commands import Basic as Basic
+    from pamqp.commands import Channel as Channel
+    from pamqp.commands import Confirm as Confirm
+    from pamqp.commands import Connection as Connection
+    from pamqp.commands import Exchange as Exchange
+    from pamqp.commands import Queue as Queue
+    from pamqp.commands import Tx as Tx
+else:
+    Connection = _unchecked(commands.Connection)
+    Channel = _unchecked(commands.Channel)
+    Exchange = _unchecked(commands.Exchange)
+    Queue = _unchecked(commands.Queue)
+    Basic = _unchecked(commands.Basic)
+    Confirm = _unchecked(commands.Confirm)
+    Tx = _unchecked(commands.Tx)
 
 
 class Access:
     """Class 30, which AMQP 0-9-1 dropped and RabbitMQ still answers."""
 
     class Request(base.Frame):
+        """access.request."""
+
         __slots__ = ["realm", "exclusive", "passive", "active", "write", "read"]  # noqa: RUF012
         frame_id = 10
         index = 0x001E000A
@@ -75,6 +72,8 @@ class Access:
         _read = "bit"
 
     class RequestOk(base.Frame):
+        """access.request-ok."""
+
         __slots__ = ["ticket"]  # noqa: RUF012
         frame_id = 11
         index = 0x001E000B
@@ -83,76 +82,6 @@ class Access:
 
         def __init__(self, ticket: int = 1) -> None:
             self.ticket = ticket
-
-
-class Exchange:
-    """Class 40."""
-
-    Declare = _unchecked(commands.Exchange.Declare)
-    DeclareOk = _unchecked(commands.Exchange.DeclareOk)
-    Delete = _unchecked(commands.Exchange.Delete)
-    DeleteOk = _unchecked(commands.Exchange.DeleteOk)
-    Bind = _unchecked(commands.Exchange.Bind)
-    BindOk = _unchecked(commands.Exchange.BindOk)
-    Unbind = _unchecked(commands.Exchange.Unbind)
-    UnbindOk = _unchecked(commands.Exchange.UnbindOk)
-
-
-class Queue:
-    """Class 50."""
-
-    Declare = _unchecked(commands.Queue.Declare)
-    DeclareOk = _unchecked(commands.Queue.DeclareOk)
-    Bind = _unchecked(commands.Queue.Bind)
-    BindOk = _unchecked(commands.Queue.BindOk)
-    Unbind = _unchecked(commands.Queue.Unbind)
-    UnbindOk = _unchecked(commands.Queue.UnbindOk)
-    Purge = _unchecked(commands.Queue.Purge)
-    PurgeOk = _unchecked(commands.Queue.PurgeOk)
-    Delete = _unchecked(commands.Queue.Delete)
-    DeleteOk = _unchecked(commands.Queue.DeleteOk)
-
-
-class Basic:
-    """Class 60."""
-
-    Properties = commands.Basic.Properties
-    Qos = _unchecked(commands.Basic.Qos)
-    QosOk = _unchecked(commands.Basic.QosOk)
-    Consume = _unchecked(commands.Basic.Consume)
-    ConsumeOk = _unchecked(commands.Basic.ConsumeOk)
-    Cancel = _unchecked(commands.Basic.Cancel)
-    CancelOk = _unchecked(commands.Basic.CancelOk)
-    Publish = _unchecked(commands.Basic.Publish)
-    Return = _unchecked(commands.Basic.Return)
-    Deliver = _unchecked(commands.Basic.Deliver)
-    Get = _unchecked(commands.Basic.Get)
-    GetOk = _unchecked(commands.Basic.GetOk)
-    GetEmpty = _unchecked(commands.Basic.GetEmpty)
-    Ack = _unchecked(commands.Basic.Ack)
-    Reject = _unchecked(commands.Basic.Reject)
-    RecoverAsync = _unchecked(commands.Basic.RecoverAsync)
-    Recover = _unchecked(commands.Basic.Recover)
-    RecoverOk = _unchecked(commands.Basic.RecoverOk)
-    Nack = _unchecked(commands.Basic.Nack)
-
-
-class Confirm:
-    """Class 85, RabbitMQ's publisher confirms."""
-
-    Select = _unchecked(commands.Confirm.Select)
-    SelectOk = _unchecked(commands.Confirm.SelectOk)
-
-
-class Tx:
-    """Class 90."""
-
-    Select = _unchecked(commands.Tx.Select)
-    SelectOk = _unchecked(commands.Tx.SelectOk)
-    Commit = _unchecked(commands.Tx.Commit)
-    CommitOk = _unchecked(commands.Tx.CommitOk)
-    Rollback = _unchecked(commands.Tx.Rollback)
-    RollbackOk = _unchecked(commands.Tx.RollbackOk)
 
 
 CLASSES = (Connection, Channel, Access, Exchange, Queue, Basic, Confirm, Tx)

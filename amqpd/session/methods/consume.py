@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from amqpd import errors
 from amqpd.broker.consumer import Consumer
@@ -92,7 +92,7 @@ def _consume_replies(channel: Channel, method: Basic.Consume) -> None:
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
         tag,
-        channel.reply,
+        cast("Queue", channel.reply),  # it never settles, which is all that a reply address lacks
         channel,
         no_ack=True,
         exclusive=False,
@@ -107,7 +107,7 @@ def _consume_replies(channel: Channel, method: Basic.Consume) -> None:
 
 
 def cancel(channel: Channel, method: Basic.Cancel, payload: bytes) -> None:
-    consumer = channel.consumers.get(method.consumer_tag)
+    consumer = channel.consumers.get(method.consumer_tag or "")
     if consumer is not None:
         channel.drop_consumer(consumer)
     if not method.nowait:

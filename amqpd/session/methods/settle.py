@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def ack(channel: Channel, method: Basic.Ack, payload: bytes) -> None:
-    _settle(channel, method.delivery_tag, method.multiple, None)
+    _settle(channel, method.delivery_tag or 0, method.multiple, None)
 
 
 def nack(channel: Channel, method: Basic.Nack, payload: bytes) -> None:
-    _settle(channel, method.delivery_tag, method.multiple, method.requeue)
+    _settle(channel, method.delivery_tag or 0, method.multiple, method.requeue)
     channel.session.broker.settle_touched()
 
 
 def reject(channel: Channel, method: Basic.Reject, payload: bytes) -> None:
-    _settle(channel, method.delivery_tag, False, method.requeue)
+    _settle(channel, method.delivery_tag or 0, False, method.requeue)
     channel.session.broker.settle_touched()
 
 
