@@ -35,9 +35,11 @@ class ConnectionException(AmqpError):
 
 
 def cut_to_short_string(text: str) -> str:
-    """At most 255 bytes of UTF-8, never ending within a character."""
-    data = text.encode("utf-8", "replace")[:REPLY_TEXT_BYTES_MAX]
-    return data.decode("utf-8", "ignore")
+    """At most 255 bytes of UTF-8; what is too long ends in dots, never within a character."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= REPLY_TEXT_BYTES_MAX:
+        return text
+    return data[: REPLY_TEXT_BYTES_MAX - 3].decode("utf-8", "ignore") + "..."
 
 
 def access_refused(explanation: str) -> ChannelException:

@@ -62,6 +62,10 @@ def _routing_key(value: str, arguments: Values) -> str | None:
     return None if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx"
 
 
+def _queue_type(value: str, arguments: Values) -> str | None:
+    return None if value in QUEUE_TYPES else f'"unsupported queue type \'{value}\'"'
+
+
 def _one_of(why: str, *allowed: str) -> Check:
     def check(value: Any, arguments: Values) -> str | None:
         return None if value in allowed else why
@@ -93,7 +97,7 @@ TABLE: dict[str, Argument] = {
     ),
     "x-queue-version": Argument(INTEGER_TYPES, _anything, ("classic",)),
     "x-single-active-consumer": Argument(BOOLEAN_TYPES, _anything, _CLASSIC_QUORUM),
-    "x-queue-type": Argument(STRING_TYPES, _one_of("invalid_queue_type", *QUEUE_TYPES)),
+    "x-queue-type": Argument(STRING_TYPES, _queue_type),
     "x-queue-master-locator": Argument(STRING_TYPES, _anything, ("classic",)),
     "x-queue-leader-locator": Argument(STRING_TYPES, _anything),
     "x-delivery-limit": Argument(INTEGER_TYPES, _anything, ("quorum",)),

@@ -113,11 +113,12 @@ class Vhost:
         mine, theirs = _comparable(argument, received), _comparable(argument, current)
         if mine == theirs:
             return
-        if mine is not None and theirs is not None:
-            self.check_equal(kind, name, argument, mine[1], theirs[1])
+        sides = [_one_side(argument, declared) for declared in (received, current)]
+        if argument in received.values and argument in current.values:
+            sides = [f"'{printed(one.values[argument])}'" for one in (received, current)]
         raise errors.precondition_failed(
-            f"inequivalent arg '{argument}' for {self.words(kind, name)}: received "
-            f"{_one_side(argument, received)} but current is {_one_side(argument, current)}"
+            f"inequivalent arg '{argument}' for {self.words(kind, name)}: received {sides[0]} but "
+            f"current is {sides[1]}"
         )
 
 

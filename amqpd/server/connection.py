@@ -15,6 +15,7 @@ import trio
 
 from amqpd.log import EventLog
 from amqpd.session.connection import Peer
+from amqpd.session.output import Piece
 
 if TYPE_CHECKING:
     from amqpd.server.broker_server import BrokerServer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = EventLog("connection")
 
 READ_BYTES_MAX = 262_144
+PIECES_MAX = 512  # a system takes at least so many in one call (IOV_MAX)
 # A client that does not read is not read either, once replies to it (which deliveries are not: those
 # stop at output_bytes_high) have grown to this many times output_bytes_high.
 UNREAD_FACTOR = 16
@@ -36,7 +38,7 @@ class Connection:
         self._server = server
         self._socket = sock
         self._peer = peer
-        self._unsent: memoryview | bytes = b""
+        self._unsent: list[Piece] = []
         self._writing = False
         self._closed = False
         self._unread_bytes_max = server.config.limits.output_bytes_high * UNREAD_FACTOR
@@ -77,34 +79,36 @@ class Connection:
         """Writes what the session has to say, as far as the socket takes it."""
         if self._writing or self._closed:
             return
-        data = self.session.take_output()
-        sent = self._send(data) if data else 0
+        self._unsent = self.session.take_pieces()
+        self._send()
         if self._closed:
             return
-        if sent < len(data) or self.session.clogged:
-            self._unsent = memoryview(data)[sent:]
+        if self._unsent or self.session.clogged:
             self._writing = True
             self._server.start(self._write)
         elif self.session.closing:
             self._hang_up()
 
-    def _send(self, data: bytes | memoryview) -> int:
-        """How much the socket took; a broken one is closed."""
+    def _send(self) -> None:
+        """Sends as much of what is unsent as the socket takes; a broken one is closed."""
+        pieces = self._unsent
         try:
-            return self._socket.send(data)
+            while pieces:
+                sent = self._socket.sendmsg(pieces[:PIECES_MAX])
+                pieces = self._unsent = _behind(pieces, sent)
         except (BlockingIOError, InterruptedError):
-            return 0
+            return
         except OSError as error:
+            self._unsent = []
             self._lost(error)
             self.close()
-            return 0
 
     async def _write(self) -> None:
         """Writes the rest when the client has made room, then what has gathered meanwhile."""
         try:
             while not self._closed:
                 await trio.lowlevel.wait_writable(self._socket)
-                self._unsent = self._unsent[self._send(self._unsent) :] if self._unsent else b""
+                self._send()
                 if not self._unsent:
                     break
         except trio.ClosedResourceError:
@@ -145,3 +149,12 @@ class Connection:
             log.warning("socket error", connection=self._peer.name, error=str(error))
         else:
             log.debug("client is gone", connection=self._peer.name, error=str(error))
+
+
+def _behind(pieces: list[Piece], sent: int) -> list[Piece]:
+    """What is left of the pieces behind the first `sent` bytes."""
+    for place, piece in enumerate(pieces):
+        if sent < len(piece):
+            return [memoryview(piece)[sent:], *pieces[place + 1 :]]
+        sent -= len(piece)
+    return []

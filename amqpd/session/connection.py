@@ -21,7 +21,7 @@ from amqpd.session.content import Assembly
 from amqpd.session.heartbeat import Heartbeat
 from amqpd.session.methods.publish import publish
 from amqpd.session.methods.table import HANDLERS
-from amqpd.session.output import Output
+from amqpd.session.output import Output, Piece
 from amqpd.session.route import Route
 from amqpd.wire import frames, methods
 from amqpd.wire import methods as wire
@@ -314,7 +314,7 @@ class Session:
 
     # --- output ---------------------------------------------------------------------------------
 
-    def say(self, data: bytes) -> None:
+    def say(self, data: Piece) -> None:
         """Sends whole frames."""
         self.output.say(data)
         self.speakers[self] = None
@@ -331,9 +331,13 @@ class Session:
 
     def take_output(self) -> bytes:
         """All bytes that may be sent now; each is handed out once."""
-        data = self.output.take()
-        self.bytes_written += len(data)
-        return data
+        return b"".join(self.take_pieces())
+
+    def take_pieces(self) -> list[Piece]:
+        """`take_output` in pieces for a vectored write: one, or many that are large."""
+        pieces = self.output.take()
+        self.bytes_written += sum(map(len, pieces))
+        return pieces
 
     def is_clogged(self) -> bool:
         """Whether the client has to read before it is given more messages."""

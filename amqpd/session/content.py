@@ -80,4 +80,4 @@ class Assembly:
 
     def body(self) -> bytes:
         """The body piece, once the content is complete."""
-        return content.body_piece(b"".join(self._parts))
+        return content.body_piece(self._parts, content.body_size(self.header))

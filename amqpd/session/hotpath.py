@@ -247,8 +247,8 @@ def deliver(
                 frames = content.content_frames(
                     header, body, channel.number, session.frame_bytes_max
                 )
-                pieces += (prefix, tag.to_bytes(8, "big"), suffix, frames)
-                size += len(prefix) + 8 + len(suffix) + len(frames)
+                pieces += (prefix, tag.to_bytes(8, "big"), suffix, *frames)
+                size += len(prefix) + 8 + len(suffix) + sum(map(len, frames))
                 header = None
                 continue
             middle = suffix + b"\x02" + number + header + b"\x03" + number

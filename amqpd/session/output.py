@@ -11,6 +11,12 @@ from collections import deque
 
 from amqpd.wire.methods import Method, encode_method
 
+Piece = bytes | memoryview
+
+# From this average size on, the pieces go to the socket as they are: copying them together would
+# cost more than handing them over one by one.
+LARGE_PIECE_BYTES = 4096
+
 
 class Output:
     """Bytes for one client.
@@ -23,12 +29,12 @@ class Output:
     __slots__ = ("_head", "_held", "pieces", "size")
 
     def __init__(self) -> None:
-        self._head: list[bytes] = []
-        self._held: deque[tuple[int, int, Method, list[bytes]]] = deque()
+        self._head: list[Piece] = []
+        self._held: deque[tuple[int, int, Method, list[Piece]]] = deque()
         self.pieces = self._head
         self.size = 0
 
-    def say(self, data: bytes) -> None:
+    def say(self, data: Piece) -> None:
         """Appends whole frames."""
         self.pieces.append(data)
         self.size += len(data)
@@ -55,12 +61,15 @@ class Output:
         """Whether something waits for a commit."""
         return bool(self._held)
 
-    def take(self) -> bytes:
-        """All that may be sent now."""
-        data = b"".join(self._head)
+    def take(self) -> list[Piece]:
+        """All that may be sent now: one piece, or many that are large."""
+        pieces = self._head[:]
         self._head.clear()
-        self.size -= len(data)
-        return data
+        size = sum(map(len, pieces))
+        self.size -= size
+        if size < LARGE_PIECE_BYTES * len(pieces):
+            return [b"".join(pieces)]
+        return pieces
 
     def drop_promises(self) -> None:
         """Forgets what waits: the conversation is over."""

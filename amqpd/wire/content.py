@@ -12,7 +12,6 @@ Source: AMQP 0-9-1 sections 2.3.5 and 4.2.6.
 from amqpd.wire import tables
 from amqpd.wire.arguments import NO_ARGUMENTS, Arguments, arguments_at
 from amqpd.wire.constants import CLASS_BASIC, FRAME_END_BYTE, FRAME_OVERHEAD_BYTES
-from amqpd.wire.frames import body_frames
 
 FLAGS_OFFSET = 16
 PROPERTIES_OFFSET = 18
@@ -49,9 +48,9 @@ def header_piece(payload: bytes) -> bytes:
     return len(payload).to_bytes(4, "big") + payload + FRAME_END_BYTE
 
 
-def body_piece(payload: bytes) -> bytes:
-    """The body piece for a whole body."""
-    return len(payload).to_bytes(4, "big") + payload + FRAME_END_BYTE if payload else b""
+def body_piece(parts: list[bytes], size: int) -> bytes:
+    """The body piece for the payloads of all body frames, which have `size` bytes together."""
+    return b"".join((size.to_bytes(4, "big"), *parts, FRAME_END_BYTE)) if size else b""
 
 
 def body_payload(body: bytes) -> bytes:
@@ -157,8 +156,10 @@ def _resized(header: bytes) -> bytes:
     return (len(header) - 5).to_bytes(4, "big") + header[4:]
 
 
-def content_frames(header: bytes, body: bytes, channel: int, frame_bytes_max: int) -> bytes:
-    """Header and body pieces as frames for a channel.
+def content_frames(
+    header: bytes, body: bytes, channel: int, frame_bytes_max: int
+) -> list[bytes | memoryview]:
+    """Header and body pieces as frames for a channel, in pieces that share the body's bytes.
 
     Args:
         frame_bytes_max: negotiated frame-max of the receiver, in bytes; 0 for no limit.
@@ -166,7 +167,13 @@ def content_frames(header: bytes, body: bytes, channel: int, frame_bytes_max: in
     number = channel.to_bytes(2, "big")
     start = b"\x02" + number + header
     if not body:
-        return start
-    if frame_bytes_max and len(body) + FRAME_OVERHEAD_BYTES - 5 > frame_bytes_max:
-        return start + b"".join(body_frames(channel, body_payload(body), frame_bytes_max))
-    return start + b"\x03" + number + body
+        return [start]
+    if not frame_bytes_max or len(body) <= frame_bytes_max - 3:
+        return [start + b"\x03" + number, body]
+    payload = memoryview(body)[4:-1]
+    step = frame_bytes_max - FRAME_OVERHEAD_BYTES
+    pieces: list[bytes | memoryview] = [start]
+    for offset in range(0, len(payload), step):
+        part = payload[offset : offset + step]
+        pieces += (b"\x03" + number + len(part).to_bytes(4, "big"), part, FRAME_END_BYTE)
+    return pieces

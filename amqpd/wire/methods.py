@@ -126,7 +126,8 @@ def _check_bounds(method_class: type[Method], arguments: bytes) -> None:
             continue
         bits = 0
         if kind == "shortstr":
-            offset += 1 + arguments[offset]
+            start, offset = offset + 1, offset + 1 + arguments[offset]
+            _check_utf8(arguments[start:offset])
         elif kind == "longstr":
             offset += 4 + int.from_bytes(arguments[offset : offset + 4], "big")
         elif kind == "table":
@@ -135,6 +136,15 @@ def _check_bounds(method_class: type[Method], arguments: bytes) -> None:
             offset += {"octet": 1, "short": 2, "long": 4, "longlong": 8}[kind]
     if offset != len(arguments):
         raise ValueError("the arguments do not fill their frame")
+
+
+def _check_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        refusal = errors.frame_error("Malformed UTF-8 in shortstr")
+        refusal.method = (0, 0)
+        raise refusal from error
 
 
 def encode_method(channel: int, method: Method) -> bytes:

@@ -46,7 +46,7 @@ def declare_queue(
         kind = queue_arguments.queue_type(arguments)
         if kind in ("quorum", "stream"):
             raise errors.precondition_failed(
-                f"Cannot declare a server-named queue for type {kind}"
+                f"Cannot declare a server-named queue for type rabbit_{kind}_queue"
             )
         name = generated_name(broker, "amq.gen-")
     check(actor, "configure", "queue", name)

@@ -101,9 +101,8 @@ def say_with_content(
 ) -> None:
     """Sends a method and the content of a message behind it."""
     session = channel.session
-    session.say(
-        encode_method(channel.number, method)
-        + content_frames(
-            message[HEADER], message[BODY], channel.number, session.frame_bytes_max
-        )
-    )
+    session.say(encode_method(channel.number, method))
+    for piece in content_frames(
+        message[HEADER], message[BODY], channel.number, session.frame_bytes_max
+    ):
+        session.say(piece)
