@@ -54,9 +54,7 @@ class Core:
     def connected(self, peer: Peer, now: float) -> Session:
         """A client has connected."""
         self.broker.now = now
-        session = Session(
-            self.broker, peer, self._hot_path, self._speakers, self._promisers
-        )
+        session = Session(self.broker, peer, self._hot_path, self._speakers, self._promisers)
         self.sessions[session] = None
         return session
 

@@ -43,56 +43,70 @@ def cut_to_short_string(text: str) -> str:
 
 
 def access_refused(explanation: str) -> ChannelException:
+    """403, closes the channel."""
     return ChannelException(403, "ACCESS_REFUSED", explanation)
 
 
 def not_found(explanation: str) -> ChannelException:
+    """404, closes the channel."""
     return ChannelException(404, "NOT_FOUND", explanation)
 
 
 def resource_locked(explanation: str) -> ChannelException:
+    """405, closes the channel."""
     return ChannelException(405, "RESOURCE_LOCKED", explanation)
 
 
 def precondition_failed(explanation: str) -> ChannelException:
+    """406, closes the channel."""
     return ChannelException(406, "PRECONDITION_FAILED", explanation)
 
 
 def connection_forced(explanation: str) -> ConnectionException:
+    """320: the broker wants the client to go."""
     return ConnectionException(320, "CONNECTION_FORCED", explanation)
 
 
 def login_refused(explanation: str) -> ConnectionException:
+    """403, closes the connection."""
     return ConnectionException(403, "ACCESS_REFUSED", explanation)
 
 
 def frame_error(explanation: str) -> ConnectionException:
+    """501: the bytes are not AMQP frames."""
     return ConnectionException(501, "FRAME_ERROR", explanation)
 
 
 def syntax_error(explanation: str) -> ConnectionException:
+    """502: a field has an impossible value."""
     return ConnectionException(502, "SYNTAX_ERROR", explanation)
 
 
 def command_invalid(explanation: str) -> ConnectionException:
+    """503: the method cannot be used."""
     return ConnectionException(503, "COMMAND_INVALID", explanation)
 
 
 def channel_error(explanation: str) -> ConnectionException:
+    """504: the method does not belong here."""
     return ConnectionException(504, "CHANNEL_ERROR", explanation)
 
 
 def unexpected_frame(explanation: str) -> ConnectionException:
+    """505: another frame must come."""
     return ConnectionException(505, "UNEXPECTED_FRAME", explanation)
 
 
 def not_allowed(explanation: str) -> ConnectionException:
+    """530: settings or permissions forbid it."""
     return ConnectionException(530, "NOT_ALLOWED", explanation)
 
 
 def not_implemented(explanation: str) -> ConnectionException:
+    """540: the broker does not do that."""
     return ConnectionException(540, "NOT_IMPLEMENTED", explanation)
 
 
 def internal_error(explanation: str) -> ConnectionException:
+    """541: the broker failed."""
     return ConnectionException(541, "INTERNAL_ERROR", explanation)

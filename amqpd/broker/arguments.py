@@ -63,7 +63,7 @@ def _routing_key(value: str, arguments: Values) -> str | None:
 
 
 def _queue_type(value: str, arguments: Values) -> str | None:
-    return None if value in QUEUE_TYPES else f'"unsupported queue type \'{value}\'"'
+    return None if value in QUEUE_TYPES else f"\"unsupported queue type '{value}'\""
 
 
 def _one_of(why: str, *allowed: str) -> Check:

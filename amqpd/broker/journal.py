@@ -11,7 +11,10 @@ from amqpd.broker.message import Message
 
 
 class ExchangeAdded(NamedTuple):
-    """Arguments here and below are encoded field tables, so that no type is lost."""
+    """A durable exchange was declared.
+
+    Arguments here and below are encoded field tables, so that no type is lost.
+    """
 
     vhost: str
     name: str
@@ -22,11 +25,15 @@ class ExchangeAdded(NamedTuple):
 
 
 class ExchangeRemoved(NamedTuple):
+    """A durable exchange is gone, and the bindings that leave from it."""
+
     vhost: str
     name: str
 
 
 class QueueAdded(NamedTuple):
+    """A durable queue was declared."""
+
     queue_id: int
     vhost: str
     name: str
@@ -35,10 +42,14 @@ class QueueAdded(NamedTuple):
 
 
 class QueueRemoved(NamedTuple):
+    """A durable queue is gone, and its messages."""
+
     queue_id: int
 
 
 class Bound(NamedTuple):
+    """A binding between durable ends was made."""
+
     vhost: str
     source: str
     destination_kind: str
@@ -48,6 +59,8 @@ class Bound(NamedTuple):
 
 
 class Unbound(NamedTuple):
+    """A binding between durable ends is gone."""
+
     vhost: str
     source: str
     destination_kind: str

@@ -99,4 +99,3 @@ def may_select_keys(header: bytes) -> bool:
     return content.flags(header) & content.HEADERS != 0 and (
         b"\x02CC" in header or b"\x03BCC" in header
     )
-

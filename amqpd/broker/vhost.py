@@ -35,8 +35,8 @@ class Vhost:
 
     Attributes:
         replies: direct reply-to addresses of the channels that are open.
-        generation: rises with every change that can lead a message elsewhere. What sessions remember
-            of routes is worth only as much as their memory of this number.
+        generation: rises with every change that can lead a message elsewhere. What sessions
+            remember of routes is worth only as much as their memory of this number.
     """
 
     def __init__(self, name: str) -> None:

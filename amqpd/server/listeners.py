@@ -58,9 +58,7 @@ async def _open_tcp(address: TcpAddress, backlog: int) -> list[socket.socket]:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 # [::] is every address, as RabbitMQ listens; a plain IPv6 address is only itself.
-                listener.setsockopt(
-                    socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != "::"
-                )
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != "::")
             listener.bind(where)
             listener.listen(backlog)
             listener.setblocking(False)

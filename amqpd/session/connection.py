@@ -438,9 +438,7 @@ class Session:
     def linger(self) -> None:
         """The client has closed: its socket is its own to close, for a while."""
         self.state = "closed"
-        self._deadline = self.broker.deadlines.at(
-            self.broker.now + CLOSE_OK_TIMEOUT_S, self.end
-        )
+        self._deadline = self.broker.deadlines.at(self.broker.now + CLOSE_OK_TIMEOUT_S, self.end)
 
     def give_up(self, why: str) -> None:
         """Ends the connection without a word: the client does not answer."""
@@ -480,11 +478,8 @@ class Session:
         """Hears no more and hangs up after a while (a client that failed to log in)."""
         self._deaf = True
         self.cancel_deadline()
-        self._deadline = self.broker.deadlines.at(
-            self.broker.now + SILENT_CLOSE_DELAY_S, self.end
-        )
+        self._deadline = self.broker.deadlines.at(self.broker.now + SILENT_CLOSE_DELAY_S, self.end)
 
     def forget_routes(self) -> None:
         """What is remembered of publishes may not hold any more."""
         self.routes.clear()
-

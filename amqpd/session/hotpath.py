@@ -85,8 +85,8 @@ def _take_publishes(
     while True:
         # A message that is not like the one before it: find its pieces.
         header_start = offset + method_bytes
-        header_end = header_start + 8 + int.from_bytes(
-            data[header_start + 3 : header_start + 7], "big"
+        header_end = (
+            header_start + 8 + int.from_bytes(data[header_start + 3 : header_start + 7], "big")
         )
         if end < header_end + 7:
             # An empty body at the end of the read waits for the next read, or goes the slow way.
@@ -101,8 +101,10 @@ def _take_publishes(
         body_bytes = int.from_bytes(header[8:16], "big")
         following = header_end + body_bytes + 8
         prefix = data[offset : header_end + 7]
-        if prefix[-7] != 3 or prefix[-6:-4] != method[1:3] or body_bytes != int.from_bytes(
-            prefix[-4:], "big"
+        if (
+            prefix[-7] != 3
+            or prefix[-6:-4] != method[1:3]
+            or body_bytes != int.from_bytes(prefix[-4:], "big")
         ):
             break  # no body, or one in several frames
         if end < following:
@@ -113,7 +115,9 @@ def _take_publishes(
         last = stride - 1
         started = len(batch)
         # The run of messages that differ from it only in their bodies.
-        while offset + last < end and data.startswith(prefix, offset) and data[offset + last] == 206:
+        while (
+            offset + last < end and data.startswith(prefix, offset) and data[offset + last] == 206
+        ):
             append((envelope, header, data[offset + body_start : offset + stride], persistent))
             offset += stride
         if len(batch) == started:

@@ -20,7 +20,7 @@ class Publish(NamedTuple):
     """A publish that was checked and routed and waits."""
 
     message: Message
-    queues: tuple["Target", ...]
+    queues: tuple[Target, ...]
     mandatory: bool
 
 

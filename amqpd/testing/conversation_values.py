@@ -52,6 +52,8 @@ class Matcher:
 
 
 class Anything(Matcher):
+    """`*`: any value."""
+
     def matches(self, received: Any, captures: Captures) -> bool:
         return True
 

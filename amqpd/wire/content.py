@@ -4,7 +4,7 @@ Inside the broker a message's content is two pieces of the frames it came in, wi
 channel, so that it can leave on any channel:
 
     header   size(4) class(2) weight(2) body-size(8) flags(2) properties… end octet
-    body     size(4) payload… end octet, as if all of it had come in one frame; empty if there is none
+    body     size(4) payload… end octet, as if all of it had come in one frame; empty without one
 
 Source: AMQP 0-9-1 sections 2.3.5 and 4.2.6.
 """

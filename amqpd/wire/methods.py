@@ -58,7 +58,7 @@ class Access:
     class Request(base.Frame):
         """access.request."""
 
-        __slots__ = ["realm", "exclusive", "passive", "active", "write", "read"]  # noqa: RUF012
+        __slots__ = ["realm", "exclusive", "passive", "active", "write", "read"]
         frame_id = 10
         index = 0x001E000A
         name = "Access.Request"
@@ -74,7 +74,7 @@ class Access:
     class RequestOk(base.Frame):
         """access.request-ok."""
 
-        __slots__ = ["ticket"]  # noqa: RUF012
+        __slots__ = ["ticket"]
         frame_id = 11
         index = 0x001E000B
         name = "Access.RequestOk"
@@ -98,7 +98,7 @@ def decode_method(payload: bytes) -> Method:
 
     Raises:
         ConnectionException: 503 for a method that AMQP 0-9-1 and RabbitMQ do not have, 501 for
-            arguments that cannot be decoded (RabbitMQ answers so, where the specification says 502).
+            arguments that cannot be decoded (RabbitMQ's answer; the specification's is 502).
     """
     method_class = BY_INDEX.get(int.from_bytes(payload[:4], "big"))
     if method_class is None or len(payload) < 4:

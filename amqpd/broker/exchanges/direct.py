@@ -6,6 +6,8 @@ from amqpd.broker.exchanges.binding import Binding, Destination
 
 
 class Direct:
+    """The router of direct exchanges."""
+
     uses_headers = False
 
     def __init__(self) -> None:

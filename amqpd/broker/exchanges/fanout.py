@@ -6,6 +6,8 @@ from amqpd.broker.exchanges.binding import Binding, Destination
 
 
 class Fanout:
+    """The router of fanout exchanges."""
+
     uses_headers = False
 
     def __init__(self) -> None:

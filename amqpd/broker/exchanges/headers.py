@@ -20,6 +20,8 @@ MODES = ("all", "any", "all-with-x", "any-with-x")
 
 
 class Headers:
+    """The router of headers exchanges."""
+
     uses_headers = True
 
     def __init__(self) -> None:
@@ -33,7 +35,9 @@ class Headers:
 
     def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
         return [
-            binding.destination for binding in self._bound if matches(binding.arguments.values, headers)
+            binding.destination
+            for binding in self._bound
+            if matches(binding.arguments.values, headers)
         ]
 
 
@@ -48,7 +52,8 @@ def check_match_argument(arguments: Arguments) -> None:
     mode, kind = arguments.values["x-match"], arguments.types["x-match"]
     if kind != b"S":
         raise errors.precondition_failed(
-            f"Invalid x-match field type {TYPE_NAMES[kind]} (value {printed(mode)}); expected longstr"
+            f"Invalid x-match field type {TYPE_NAMES[kind]} (value {printed(mode)}); expected "
+            "longstr"
         )
     if mode not in MODES:
         raise errors.precondition_failed(

@@ -25,6 +25,8 @@ class _Node:
 
 
 class Topic:
+    """The router of topic exchanges."""
+
     uses_headers = False
 
     def __init__(self) -> None:

@@ -17,8 +17,8 @@ from amqpd.broker.queues.selection import Selection
 from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
-    from amqpd.broker.permissions import Owner
     from amqpd.broker.exchanges.binding import Binding
+    from amqpd.broker.permissions import Owner
 
 
 class Queue:
@@ -142,9 +142,7 @@ class Queue:
             consumer.unacked += 1
         return run
 
-    def release(
-        self, consumer: Consumer, numbers: list[int], messages: list[Message]
-    ) -> None:
+    def release(self, consumer: Consumer, numbers: list[int], messages: list[Message]) -> None:
         """Deliveries are settled for good: acknowledged, or rejected without requeue."""
         self.unacked -= len(numbers)
         self._regain(consumer, len(numbers))

@@ -131,9 +131,7 @@ def _queues(
     return queues, (envelope, header, body, persistent)
 
 
-def send(
-    channel: Channel, message: Message, queues: tuple[Target, ...], mandatory: bool
-) -> None:
+def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandatory: bool) -> None:
     """Puts a message into the inboxes of its queues, or back to its publisher."""
     broker = channel.session.broker
     broker.counters.published += 1
