@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 log = EventLog("connection")
 
-READ_BYTES_MAX = 262_144
 PIECES_MAX = 512  # a system takes at least so many in one call (IOV_MAX)
 # A client that does not read is not read either, once replies to it (which deliveries are not: those
 # stop at output_bytes_high) have grown to this many times output_bytes_high.
@@ -71,7 +70,7 @@ class Connection:
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             try:
-                return self._socket.recv(READ_BYTES_MAX)
+                return self._socket.recv(self.session.appetite())
             except (BlockingIOError, InterruptedError):
                 continue
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import socket
 import sys
@@ -27,12 +26,12 @@ from amqpd.server.listeners import (
     open_listeners,
     uri,
 )
+from amqpd.server.memory import settle_memory
 from amqpd.storage.memory import MemoryStore
 
 log = EventLog("server")
 
 GOODBYE_S = 4.0  # clients have this long to answer the connection.close of a stopping broker
-COLLECT_AFTER_ALLOCATIONS = 100_000  # messages are no cycles; look for those rarely
 
 
 def serve(config: Config, sources: Sources) -> int:
@@ -56,7 +55,7 @@ async def _serve(config: Config, sources: Sources) -> int:
             accepting = trio.CancelScope()
             nursery.start_soon(_accept_all, accepting, server, listeners)
             nursery.start_soon(server.tick)
-            _settle_memory()
+            settle_memory()
             print_ready(
                 [uri(listener) for listener in listeners],
                 data_dir=config.storage.data_dir,
@@ -78,13 +77,6 @@ async def _accept_all(
         async with trio.open_nursery() as nursery:
             for listener in listeners:
                 nursery.start_soon(accept, server, listener)
-
-
-def _settle_memory() -> None:
-    """What was made until now lives as long as the process: the collector need not look at it."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 20)
 
 
 async def _next_signal(signals: AsyncIterator[int], what: str) -> None:

@@ -19,6 +19,7 @@ from amqpd.session import handshake
 from amqpd.session.channel import Channel, Deliver
 from amqpd.session.content import Assembly
 from amqpd.session.heartbeat import Heartbeat
+from amqpd.session.input import Input
 from amqpd.session.methods.publish import publish
 from amqpd.session.methods.table import HANDLERS
 from amqpd.session.output import Output, Piece
@@ -36,6 +37,7 @@ from amqpd.wire.frames import Frame
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
     from amqpd.broker.queues.queue import Queue
+    from amqpd.broker.routing import Target
     from amqpd.broker.users import User
     from amqpd.broker.vhost import Vhost
 
@@ -47,6 +49,13 @@ PUBLISH = (60, 40)
 NO_METHOD = (0, 0)
 SILENT_CLOSE_DELAY_S = 3.0
 CLOSE_OK_TIMEOUT_S = 30.0
+
+# How much to read at once: from most clients, from one in the middle of a large content, and from a
+# publisher whose queue has more ready than its consumers have taken. The last leaves consumers the
+# time to catch up, as RabbitMQ's flow control does.
+READ_BYTES = 262_144
+READ_BYTES_CONTENT = 1_048_576
+READ_BYTES_CROWDED = 16_384
 
 Absorb = Callable[["Session", bytes, int], tuple[int, bool]]
 
@@ -78,6 +87,7 @@ class Session:
         closing: close the socket once the output is written.
         frame_bytes_max: as negotiated; 0 for no limit.
         routes: what is remembered of publishes, by the bytes of their method frame.
+        feeds: queues of the last publish.
         confirming: channels in confirm mode with publishes in this batch.
         speakers: the core's list of sessions with output.
         promisers: the core's list of sessions that wait for a commit.
@@ -111,13 +121,14 @@ class Session:
         self.routes: dict[bytes, Route] = {}
         self.plain_headers: dict[bytes, bool] = {}
         self.routes_generation = 0
+        self.feeds: tuple[Target, ...] = ()
         self.confirming: dict[Channel, None] = {}
         self.user: User
         self.vhost: Vhost
         self.actor: Actor
         self.heartbeat_s = 0
         self._heartbeat: Heartbeat | None = None
-        self._rest = b""
+        self._input = Input()
         self._deaf = False
         self._deadline: Deadline | None = broker.deadlines.at(
             broker.now + broker.config.connection.handshake_timeout_s,
@@ -131,22 +142,21 @@ class Session:
         self.bytes_read += len(data)
         if self.closing or self._deaf:
             return
-        data, offset = (self._rest + data if self._rest else data), 0
-        self._rest = b""
         try:
-            if self.state == "header":
-                offset = handshake.protocol_header(self, data)
-            if self.state != "header":
-                offset = self._work_off(data, offset)
+            for buffer, start in self._input.gather(data, self.state != "header"):
+                self._input.keep(self._work_off(buffer, start))
         except errors.ConnectionException as error:
             self._deaf = True  # where the next frame would start is not known any more
+            self._input.clear()
             self.refuse(error, 0)
-        if not self.closing and not self._deaf:
-            self._rest = data[offset:]
         self.end_batch()
 
     def _work_off(self, data: bytes, offset: int) -> int:
         """Takes whole frames; the offset of the first byte that was not taken."""
+        if self.state == "header":
+            offset = handshake.protocol_header(self, data)
+            if self.state == "header":
+                return offset
         absorb = self.hot_path.absorb
         while not self.closing and not self._deaf:
             if absorb is not None and self.state == "running":
@@ -313,6 +323,14 @@ class Session:
             self.promisers.pop(self, None)
 
     # --- output ---------------------------------------------------------------------------------
+
+    def appetite(self) -> int:
+        """How many bytes to read from the client next, at most."""
+        if any(queue.crowded for queue in self.feeds):
+            return READ_BYTES_CROWDED
+        if any(channel.assembly is not None for channel in self.channels.values()):
+            return READ_BYTES_CONTENT
+        return READ_BYTES
 
     def say(self, data: Piece) -> None:
         """Sends whole frames."""

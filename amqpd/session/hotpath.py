@@ -151,6 +151,7 @@ def _examine(session: Session, route: Route, header: bytes) -> bool | None:
 def _post(session: Session, route: Route, batch: list[Message], size: int) -> None:
     """Puts a batch into the inboxes of its queues."""
     broker, channel = session.broker, route.channel
+    session.feeds = route.queues
     broker.counters.published += len(batch)
     if not route.queues:
         broker.counters.unroutable_dropped += len(batch)

@@ -70,3 +70,15 @@ def body_frames(channel: int, body: bytes, frame_bytes_max: int) -> list[bytes]:
         frame(FRAME_BODY, channel, body[start : start + step])
         for start in range(0, len(body), step or 1)
     ]
+
+
+def missing_bytes(data: bytes) -> int:
+    """How many bytes the last frame in the buffer, which begins with one, still lacks.
+
+    0 where that is not known, because less than the start of the frame is there.
+    """
+    offset = 0
+    while len(data) - offset >= FRAME_PREFIX_BYTES:
+        _, _, size = PREFIX.unpack_from(data, offset)
+        offset += FRAME_OVERHEAD_BYTES + size
+    return max(offset - len(data), 0)

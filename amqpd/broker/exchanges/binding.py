@@ -17,13 +17,13 @@ class Destination(Protocol):
 
     Attributes:
         kind: "queue" or "exchange".
-        incoming: the bindings that lead here.
+        incoming: the bindings that lead here, in the order in which they came.
     """
 
     kind: str
     name: str
     durable: bool
-    incoming: set[Binding]
+    incoming: dict[Binding, None]
 
 
 class Binding:

@@ -29,7 +29,7 @@ class Exchange:
 
     Attributes:
         bindings: those that leave from here, by identity.
-        incoming: those of other exchanges that lead here.
+        incoming: those of other exchanges that lead here, in the order in which they came.
     """
 
     kind = "exchange"
@@ -53,16 +53,16 @@ class Exchange:
         self.internal = internal
         self.arguments = arguments
         self.bindings: dict[Identity, Binding] = {}
-        self.incoming: set[Binding] = set()
+        self.incoming: dict[Binding, None] = {}
         alternate = arguments.values.get("alternate-exchange")
         self.alternate = alternate if isinstance(alternate, str) else None
 
     def bind(self, binding: Binding) -> None:
         self.bindings[binding.identity] = binding
         self.router.bind(binding)
-        binding.destination.incoming.add(binding)
+        binding.destination.incoming[binding] = None
 
     def unbind(self, binding: Binding) -> None:
         del self.bindings[binding.identity]
         self.router.unbind(binding)
-        binding.destination.incoming.discard(binding)
+        binding.destination.incoming.pop(binding, None)

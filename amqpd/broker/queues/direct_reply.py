@@ -25,6 +25,7 @@ class DirectReply:
     kind = "queue"
     durable = False
     exclusive_owner = None
+    crowded = False
 
     def __init__(self, address: str) -> None:
         self.name = address
@@ -32,7 +33,7 @@ class DirectReply:
         self.inbox: list[Message] = []
         self.inbox_bytes = 0
         self.touched = False
-        self.incoming: set[Any] = set()
+        self.incoming: dict[Any, None] = {}
 
     def absorb(self) -> None:
         """Hands the replies on to the requester."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from amqpd.broker.exchanges.binding import Binding
     from amqpd.broker.permissions import Owner
 
+CROWD = 4096  # ready messages
+
 
 class Queue:
     """A named queue of one vhost.
@@ -30,7 +32,7 @@ class Queue:
         inbox: messages published in this turn and not yet in the backlog.
         inbox_bytes: size of their bodies, about.
         unacked: deliveries that are not settled.
-        incoming: the bindings that lead here.
+        incoming: the bindings that lead here, in the order in which they came.
         touched: it stands in the broker's list of queues to settle.
         deleted: it is gone; what is still unacked is dropped when it is settled.
     """
@@ -57,7 +59,7 @@ class Queue:
         self.backlog = Classic()
         self.selection = Selection()
         self.exclusive_consumer: Consumer | None = None
-        self.incoming: set[Binding] = set()
+        self.incoming: dict[Binding, None] = {}
         self.inbox: list[Message] = []
         self.inbox_bytes = 0
         self.unacked = 0
@@ -69,6 +71,11 @@ class Queue:
     def ready(self) -> int:
         """Messages that wait for a consumer."""
         return self.backlog.ready
+
+    @property
+    def crowded(self) -> bool:
+        """More is ready than its consumers, of which there are some, have taken of late."""
+        return self.backlog.ready > CROWD and bool(self.selection.consumers)
 
     def absorb(self) -> None:
         """Takes the inbox into the backlog, and into the journal what must be kept."""

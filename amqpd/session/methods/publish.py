@@ -134,6 +134,7 @@ def _queues(
 def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandatory: bool) -> None:
     """Puts a message into the inboxes of its queues, or back to its publisher."""
     broker = channel.session.broker
+    channel.session.feeds = queues
     broker.counters.published += 1
     if not queues:
         if not mandatory:

@@ -1,0 +1,63 @@
+"""Bytes of a client that do not make a whole frame yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from amqpd.wire.frames import missing_bytes
+
+
+class Input:
+    """Puts what was left over before what comes next, without copying more than what was cut.
+
+    Bound: one frame of frame-max, or one message of which the hot path waits for the end, and one
+    read of the socket.
+    """
+
+    __slots__ = ("_data", "_rest", "_size")
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+        self._size = 0
+        self._data = b""
+
+    def gather(self, data: bytes, in_frames: bool) -> Iterator[tuple[bytes, int]]:
+        """Buffers and where in them to begin; after each, `keep` says how far it was worked off.
+
+        Args:
+            in_frames: what was left over begins with a frame (and not in the protocol header).
+        """
+        offset = 0
+        if self._rest:
+            start = self._rest[0]
+            missing = missing_bytes(start) - (self._size - len(start)) if in_frames else 0
+            if missing > len(data):
+                self._rest.append(data)
+                self._size += len(data)
+                return
+            if missing > 0:
+                self._data = b"".join((*self._rest, data[:missing]))
+                self.clear()
+                yield self._data, 0
+                offset = missing
+            if self._rest:
+                data, offset = b"".join((*self._rest, data[offset:])), 0
+                self.clear()
+        self._data = data
+        yield data, offset
+
+    def keep(self, offset: int) -> None:
+        """The buffer was worked off up to `offset`."""
+        rest = self._data[offset:]
+        self._data = b""
+        if rest:
+            self._rest, self._size = [rest], len(rest)
+
+    def clear(self) -> None:
+        """Forgets what was left over."""
+        self._rest, self._size = [], 0
+
+    @property
+    def size(self) -> int:
+        """Bytes left over."""
+        return self._size
