@@ -1,17 +1,19 @@
 """Property tests find the same examples on every run; AMQPD_EXAMPLES=20 makes them look for more.
 
-The number is a factor on how many examples each test asks for (see `tests/examples.py`); with it
-the examples are new on every run.
+The number is a factor on how many examples each test asks for, as a multiple of the profile's
+`max_examples`; with it the examples are new on every run.
 """
 
 import os
 
 from hypothesis import HealthCheck, settings
 
+factor = os.environ.get("AMQPD_EXAMPLES")
 settings.register_profile(
     "amqpd",
+    max_examples=100 * int(factor or 1),
     deadline=None,
-    derandomize="AMQPD_EXAMPLES" not in os.environ,
+    derandomize=factor is None,
     database=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

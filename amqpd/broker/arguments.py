@@ -5,6 +5,7 @@ Texts and order as in RabbitMQ: `invalid arg 'x' for queue 'q' in vhost '/': {wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ Check = Callable[[Any, Values], str | None]
 
 STRING_TYPES = frozenset((b"S",))
 BOOLEAN_TYPES = frozenset((b"t",))
+ANY_TYPES = frozenset(TYPE_NAMES)
+AGE = re.compile(r"[0-9]+[YMDhms]")
+OLD_LOCATORS = ("least-leaders", "random")
 EXPIRY_MS_MAX = 315_360_000_000  # ten years
 PRIORITY_MAX = 255
 QUEUE_TYPES = ("classic", "quorum", "stream")
@@ -42,9 +46,13 @@ def _not_negative(value: int, arguments: Values) -> str | None:
     return f"{{value_negative,{value}}}" if value < 0 else None
 
 
+def _positive(value: int, arguments: Values) -> str | None:
+    return "{value_zero,0}" if value == 0 else _not_negative(value, arguments)
+
+
 def _expiry(value: int, arguments: Values) -> str | None:
     if value > EXPIRY_MS_MAX:
-        return f"{{value_too_big,{value}}}"
+        return f"{{value_too_large,{value}}}"
     return _not_negative(value, arguments)
 
 
@@ -59,20 +67,31 @@ def _priority(value: int, arguments: Values) -> str | None:
 
 
 def _routing_key(value: str, arguments: Values) -> str | None:
-    return None if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx"
+    return None if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx_defined"
 
 
-def _queue_type(value: str, arguments: Values) -> str | None:
-    return None if value in QUEUE_TYPES else f"\"unsupported queue type '{value}'\""
+def _age(value: str, arguments: Values) -> str | None:
+    return None if AGE.fullmatch(value) else "invalid_max_age"
+
+
+def _version(value: int, arguments: Values) -> str | None:
+    if value in (1, 2):
+        return None
+    return _not_negative(value, arguments) or f"\"unsupported queue version '{value}'\""
 
 
 def _one_of(why: str, *allowed: str) -> Check:
+    """`why` may name the value as {}."""
+
     def check(value: Any, arguments: Values) -> str | None:
-        return None if value in allowed else why
+        return None if value in allowed else why.format(value)
 
     return check
 
 
+_CLASSIC = ("classic",)
+_QUORUM = ("quorum",)
+_STREAM = ("stream",)
 _CLASSIC_QUORUM = ("classic", "quorum")
 TABLE: dict[str, Argument] = {
     "x-expires": Argument(INTEGER_TYPES, _positive_expiry, _CLASSIC_QUORUM),
@@ -80,33 +99,36 @@ TABLE: dict[str, Argument] = {
     "x-dead-letter-exchange": Argument(STRING_TYPES, _anything, _CLASSIC_QUORUM),
     "x-dead-letter-routing-key": Argument(STRING_TYPES, _routing_key, _CLASSIC_QUORUM),
     "x-dead-letter-strategy": Argument(
-        STRING_TYPES, _one_of("invalid_dlx_strategy", "at-most-once", "at-least-once"), ("quorum",)
+        STRING_TYPES, _one_of("invalid_dlx_strategy", "at-most-once", "at-least-once"), _QUORUM
     ),
     "x-max-length": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
     "x-max-length-bytes": Argument(INTEGER_TYPES, _not_negative),
-    "x-max-in-memory-length": Argument(INTEGER_TYPES, _not_negative, ("quorum",)),
-    "x-max-in-memory-bytes": Argument(INTEGER_TYPES, _not_negative, ("quorum",)),
-    "x-max-priority": Argument(INTEGER_TYPES, _priority, ("classic",)),
+    "x-max-in-memory-length": Argument(INTEGER_TYPES, _not_negative, _QUORUM),
+    "x-max-in-memory-bytes": Argument(INTEGER_TYPES, _not_negative, _QUORUM),
+    "x-max-priority": Argument(INTEGER_TYPES, _priority, _CLASSIC),
     "x-overflow": Argument(
         STRING_TYPES,
         _one_of("invalid_overflow", "drop-head", "reject-publish", "reject-publish-dlx"),
         _CLASSIC_QUORUM,
     ),
     "x-queue-mode": Argument(
-        STRING_TYPES, _one_of("invalid_queue_mode", "default", "lazy"), ("classic",)
+        STRING_TYPES, _one_of("\"unsupported queue mode '{}'\"", "default", "lazy"), _CLASSIC
     ),
-    "x-queue-version": Argument(INTEGER_TYPES, _anything, ("classic",)),
+    "x-queue-version": Argument(INTEGER_TYPES, _version, _CLASSIC),
     "x-single-active-consumer": Argument(BOOLEAN_TYPES, _anything, _CLASSIC_QUORUM),
-    "x-queue-type": Argument(STRING_TYPES, _queue_type),
-    "x-queue-master-locator": Argument(STRING_TYPES, _anything, ("classic",)),
-    "x-queue-leader-locator": Argument(STRING_TYPES, _anything),
-    "x-delivery-limit": Argument(INTEGER_TYPES, _anything, ("quorum",)),
-    "x-quorum-initial-group-size": Argument(INTEGER_TYPES, _not_negative, ("quorum",)),
-    "x-initial-cluster-size": Argument(INTEGER_TYPES, _not_negative, ("stream",)),
-    "x-max-age": Argument(STRING_TYPES, _anything, ("stream",)),
-    "x-stream-max-segment-size-bytes": Argument(INTEGER_TYPES, _not_negative, ("stream",)),
-    "x-stream-filter-size-bytes": Argument(INTEGER_TYPES, _not_negative, ("stream",)),
-    "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, ("quorum",)),
+    "x-queue-type": Argument(
+        STRING_TYPES, _one_of("\"unsupported queue type '{}'\"", *QUEUE_TYPES)
+    ),
+    "x-queue-master-locator": Argument(ANY_TYPES, _anything, _CLASSIC),
+    "x-queue-leader-locator": Argument(
+        STRING_TYPES,
+        _one_of("invalid_queue_locator_arg", "client-local", "balanced", *OLD_LOCATORS),
+    ),
+    "x-delivery-limit": Argument(ANY_TYPES, _anything, _QUORUM),
+    "x-quorum-initial-group-size": Argument(INTEGER_TYPES, _positive, _QUORUM),
+    "x-initial-cluster-size": Argument(INTEGER_TYPES, _positive, _STREAM),
+    "x-max-age": Argument(STRING_TYPES, _age, _STREAM),
+    "x-stream-max-segment-size-bytes": Argument(INTEGER_TYPES, _not_negative, _STREAM),
 }
 
 
@@ -128,7 +150,7 @@ def check(vhost: Vhost, queue: str, arguments: Arguments) -> None:
         if name not in values:
             continue
         if types[name] not in known.types:
-            why: str | None = f"{{unacceptable_type,{TYPE_NAMES[types[name]]}}}"
+            why: str | None = _unacceptable(known, types[name])
         else:
             why = known.check(values[name], values)
         if why is not None:
@@ -138,7 +160,7 @@ def check(vhost: Vhost, queue: str, arguments: Arguments) -> None:
         known_here = TABLE.get(name)
         if known_here is not None and kind not in known_here.kinds:
             raise errors.precondition_failed(
-                f"invalid arg '{name}' for {words} of queue type {kind}"
+                f"invalid arg '{name}' for {words} of queue type rabbit_{kind}_queue"
             )
 
 
@@ -150,3 +172,9 @@ def check_equal(vhost: Vhost, queue: str, received: Arguments, current: Argument
     """
     for name in TABLE:
         vhost.check_equal_argument("queue", queue, name, received, current)
+
+
+def _unacceptable(known: Argument, kind: bytes) -> str:
+    if known.types is INTEGER_TYPES:
+        return f'"expected integer, got {TYPE_NAMES[kind]}"'
+    return f"{{unacceptable_type,{TYPE_NAMES[kind]}}}"

@@ -114,8 +114,8 @@ class Vhost:
         if mine == theirs:
             return
         sides = [_one_side(argument, declared) for declared in (received, current)]
-        if argument in received.values and argument in current.values:
-            sides = [f"'{printed(one.values[argument])}'" for one in (received, current)]
+        if mine is not None and theirs is not None:
+            sides = [f"'{mine[1]}'", f"'{theirs[1]}'"]
         raise errors.precondition_failed(
             f"inequivalent arg '{argument}' for {self.words(kind, name)}: received {sides[0]} but "
             f"current is {sides[1]}"

@@ -59,12 +59,9 @@ def resolve(channel: Channel, method: Basic.Publish) -> Route:
     """The route of a publish.
 
     Raises:
-        ConnectionException: 540 for `immediate`.
         ChannelException: 403 without permission and for internal exchanges, 404 if the exchange
             does not exist.
     """
-    if method.immediate:
-        raise errors.not_implemented("immediate=true")
     actor = channel.session.actor
     check(actor, "write", "exchange", method.exchange)
     exchange = actor.vhost.exchange(method.exchange)

@@ -92,8 +92,8 @@ class Received:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, Typed) and value.letter in "tSFAV":
-        return repr(value.value)
+    if isinstance(value, Typed):
+        return repr(value)
     return _double_quoted(value) if isinstance(value, str) else repr(value)
 
 

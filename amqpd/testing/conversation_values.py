@@ -25,9 +25,11 @@ class Typed:
 
     def __repr__(self) -> str:
         name = _NAMES_BY_LETTER[self.letter]
-        if self.letter in "tSFAV":
+        if self.letter == "V":
+            return "void()"
+        if self.letter in "tSFA":
             return repr(self.value)
-        return f"{name}({self.value!r})"
+        return f"{name}{tuple(self.value)}" if self.letter == "D" else f"{name}({self.value!r})"
 
 
 # Name in a conversation -> type letter, RabbitMQ's dialect of field types.
@@ -210,7 +212,7 @@ def _decode_value(data: bytes, offset: int) -> tuple[Typed, int]:
     if letter == "t":
         return Typed(letter, data[offset] != 0), offset + 1
     if letter == "D":
-        return Typed(letter, struct.unpack_from(">Bi", data, offset)), offset + 5
+        return Typed(letter, list(struct.unpack_from(">Bi", data, offset))), offset + 5
     if letter == "V":
         return Typed(letter, None), offset
     if letter == "F":

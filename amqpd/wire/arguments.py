@@ -24,16 +24,14 @@ class Arguments(NamedTuple):
 
 def arguments_at(data: bytes, offset: int) -> Arguments:
     """The table at `offset`; raises ValueError if it is not well formed."""
-    entries, end = tables.entries(data, offset)
+    entries, _ = tables.entries(data, offset)
     if not entries:
         return NO_ARGUMENTS
-    body = b"".join(
-        data[entry.start : entry.end] for entry in sorted(entries, key=lambda entry: entry.name)
-    )
+    first = {entry.name: entry for entry in reversed(entries)}  # a name given twice: the first counts
+    body = b"".join(data[first[name].start : first[name].end] for name in sorted(first))
+    encoded = len(body).to_bytes(4, "big") + body
     return Arguments(
-        decode_table(data[offset:end]),
-        {entry.name: entry.type for entry in entries},
-        len(body).to_bytes(4, "big") + body,
+        decode_table(encoded), {name: entry.type for name, entry in first.items()}, encoded
     )
 
 

@@ -35,7 +35,7 @@ def declare_queue(
     """The queue, made if it does not exist; an empty name asks for a new one.
 
     Raises:
-        ChannelException: 403 without permission and for new names with the reserved prefix, 405 for
+        ChannelException: 403 without permission and for names with the reserved prefix, 405 for
             another session's exclusive queue, 406 where it exists with other properties and for
             arguments that are not what they may be.
         ConnectionException: 541 for a transient shared queue where those are not allowed.
@@ -49,6 +49,8 @@ def declare_queue(
                 f"Cannot declare a server-named queue for type rabbit_{kind}_queue"
             )
         name = generated_name(broker, "amq.gen-")
+    else:
+        vhost.check_name("queue", name)
     check(actor, "configure", "queue", name)
     queue = vhost.queues.get(name)
     if queue is not None:
@@ -59,8 +61,6 @@ def declare_queue(
         vhost.check_equal("queue", name, "auto_delete", auto_delete, queue.auto_delete)
         queue_arguments.check_equal(vhost, name, arguments, queue.arguments)
         return queue
-    if not name.startswith("amq.gen-") or len(name) != len("amq.gen-") + 22:
-        vhost.check_name("queue", name)
     _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments)
     queue = Queue(
         broker.next_queue_id(),

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from amqpd import errors
-from amqpd.broker.message import BODY, Message
+from amqpd.broker.arguments import EXPIRY_MS_MAX
+from amqpd.broker.message import BODY, ENVELOPE, Message
 from amqpd.broker.queues.direct_reply import REPLY_QUEUE
 from amqpd.broker.routing import may_select_keys, route, sender_selected_keys
 from amqpd.session.content import Assembly
@@ -24,6 +26,8 @@ from amqpd.wire.methods import Basic
 if TYPE_CHECKING:
     from amqpd.broker.routing import Target
     from amqpd.session.channel import Channel
+
+INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 def publish(channel: Channel, assembly: Assembly) -> None:
@@ -41,9 +45,9 @@ def publish(channel: Channel, assembly: Assembly) -> None:
 
 
 def _publish(channel: Channel, assembly: Assembly) -> None:
+    if assembly.method.immediate:
+        raise errors.not_implemented("immediate=true")
     if assembly.too_large:
-        # Clients expect the refusals that come before this one first.
-        resolve(channel, assembly.method)
         limit = channel.session.broker.config.message.size_bytes_max
         raise errors.precondition_failed(
             f"message size {assembly.too_large} is larger than configured max size {limit}"
@@ -53,6 +57,7 @@ def _publish(channel: Channel, assembly: Assembly) -> None:
     envelope = route_to.envelope
     message = (envelope, header, assembly.body(), content.is_persistent(header))
     queues, message = _queues(channel, route_to, message)
+    _check_user(channel, header)
     if channel.transaction is not None:
         channel.transaction.publishes.append(Publish(message, queues, route_to.mandatory))
         return
@@ -87,12 +92,6 @@ def checked_header(channel: Channel, header: bytes) -> bytes:
         raise errors.frame_error(f"cannot decode {binary(header[4:-1])}: {error}") from error
     header = _with_reply_address(channel, header)
     _check_expiration(header)
-    user_id = content.short_string(header, content.USER_ID)
-    user = channel.session.user
-    if user_id is not None and user_id != user.name and "impersonator" not in user.tags:
-        raise errors.precondition_failed(
-            f"user_id property set to '{user_id}' but authenticated user was '{user.name}'"
-        )
     return header
 
 
@@ -108,11 +107,27 @@ def _check_expiration(header: bytes) -> None:
     expiration = content.short_string(header, content.EXPIRATION)
     if expiration is None:
         return
-    words = f"invalid expiration '{expiration}'"
-    if not expiration.lstrip("+-").isascii() or not expiration.lstrip("+-").isdigit():
-        raise errors.precondition_failed(f"{words}: {{leftover_string,...}}")
-    if int(expiration) < 0:
-        raise errors.precondition_failed(f"{words}: {{value_negative,{int(expiration)}}}")
+    number = INTEGER.match(expiration)
+    if number is None:
+        why = "no_integer"
+    elif number.end() < len(expiration):
+        why = f'{{leftover_string,"{expiration[number.end() :]}"}}'
+    elif int(expiration) < 0:
+        why = f"{{value_negative,{int(expiration)}}}"
+    elif int(expiration) > EXPIRY_MS_MAX:
+        why = f"{{value_too_large,{int(expiration)}}}"
+    else:
+        return
+    raise errors.precondition_failed(f"invalid expiration '{expiration}': {why}")
+
+
+def _check_user(channel: Channel, header: bytes) -> None:
+    user_id = content.short_string(header, content.USER_ID)
+    user = channel.session.user
+    if user_id is not None and user_id != user.name and "impersonator" not in user.tags:
+        raise errors.precondition_failed(
+            f"user_id property set to '{user_id}' but authenticated user was '{user.name}'"
+        )
 
 
 def _queues(
@@ -141,7 +156,7 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
             broker.counters.unroutable_dropped += 1
             return
         broker.counters.unroutable_returned += 1
-        envelope = message[0]
+        envelope = message[ENVELOPE]
         say_with_content(
             channel,
             Basic.Return(
