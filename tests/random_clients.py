@@ -108,7 +108,7 @@ class Act(NamedTuple):
 @st.composite
 def conversations(draw: st.DrawFn, *, garbage: bool) -> list[Act]:
     """Random acts behind `OPENING`; with `garbage` some clients break the protocol."""
-    kinds = [*_OFTEN, *_SOMETIMES, _RARELY, *([_BAD] if garbage else [])]
+    kinds = [*_OFTEN, *_SOMETIMES, _RARELY, *([_BAD] * 3 if garbage else [])]
     conversation = [*OPENING]
     for _ in range(draw(st.integers(0, 100))):  # not st.lists, which makes short ones mostly
         what, details = draw(draw(st.sampled_from(kinds)))
@@ -207,7 +207,7 @@ _RARELY = st.one_of(
 _BAD = st.one_of(
     _act("garbage", st.sampled_from(GARBAGE)),
     _act("bad header", st.sampled_from(BAD_HEADERS), _key),
-    _act("strange frames", _key, st.integers(0, 3)),
+    _act("strange frames", _key, st.integers(0, 4)),
 )
 
 
@@ -429,5 +429,11 @@ class Encoder:
         content = content_bytes(b"12345", channel)
         header, empty = content[:-13], encode_body(channel, b"")
         in_pieces = encode_body(channel, b"12") + empty + encode_body(channel, b"345")
-        bodies = (empty + in_pieces, encode_body(channel, b"123456"), content, in_pieces + empty)
+        bodies = (
+            empty + in_pieces,
+            encode_body(channel, b"123456"),
+            content,
+            in_pieces + empty,
+            encode_body(channel, b"12345")[:-1] + b"\xcd",
+        )
         return method + header + bodies[which]
