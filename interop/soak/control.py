@@ -9,10 +9,11 @@ import pika
 PAUSE_S = 0.01
 HEARTBEAT_S = 5
 TRIP_S_MAX = 20.0
+CONSUMING = "consuming"
 
 
-def round_trips(uri: str, stop: Pipe) -> list[float]:
-    """Publish-to-delivery times in seconds, until something arrives on `stop`."""
+def round_trips(uri: str, pipe: Pipe) -> list[float]:
+    """Publish-to-delivery times in seconds, from sending CONSUMING until something arrives."""
     parameters = pika.URLParameters(uri)
     parameters.heartbeat = HEARTBEAT_S
     seconds: list[float] = []
@@ -28,7 +29,8 @@ def round_trips(uri: str, stop: Pipe) -> list[float]:
 
         channel.basic_qos(prefetch_count=10)
         channel.basic_consume(queue, keep)
-        while not stop.poll():
+        pipe.send(CONSUMING)
+        while not pipe.poll():
             begun = time.monotonic()
             body = b"trip %d" % len(seconds)
             channel.basic_publish("", queue, body, mandatory=True)
@@ -50,20 +52,28 @@ def _run(uri: str, pipe: Pipe) -> None:
 
 
 class Control:
-    """Runs round_trips in a process of its own, so that the soak's own work does not slow it."""
+    """Runs round_trips in a process of its own, so that the soak's own work does not slow it.
+
+    RuntimeError with what went wrong, if anything: at once, or when it is asked to finish.
+    """
 
     def __init__(self, uri: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(uri, theirs), daemon=True)
         self._process.start()
+        if (answer := self._answer()) != CONSUMING:
+            raise RuntimeError(answer)
 
     def finish(self) -> list[float]:
-        """Stops it; the round trips in seconds. RuntimeError with what went wrong, if anything."""
-        if not self._pipe.poll():
+        """Stops it and returns the round trips in seconds."""
+        if not self._pipe.poll():  # else it has ended before its time, and says why
             self._pipe.send("stop")
-        result = self._pipe.recv() if self._pipe.poll(TRIP_S_MAX + 10) else "no answer"
+        result = self._answer()
         self._process.join(10)
         if isinstance(result, str):
             raise RuntimeError(result)
         return result
+
+    def _answer(self) -> list[float] | str:
+        return self._pipe.recv() if self._pipe.poll(TRIP_S_MAX + 10) else "no answer"

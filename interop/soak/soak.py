@@ -105,8 +105,7 @@ def settled(process: Process, files: int, resident: int) -> tuple[int, int]:
 
 def soak(uri: str, process: Process | None, seconds: float, seed: int) -> list[str]:
     """Runs it all, prints the report, returns what is wrong."""
-    control = Control(uri)
-    time.sleep(1)  # the control client connects: it belongs to the baseline
+    control = Control(uri)  # connected when this returns: it belongs to the baseline
     files = process.open_files if process else 0
     clients = Soak(uri, seed)
     with clients.running():
