@@ -173,11 +173,9 @@ class Session:
     def _take(self, frame: Frame) -> None:
         """One frame; every exception of the model and of the methods ends here."""
         method_id = NO_METHOD
-        if frame.type == FRAME_METHOD and len(frame.payload) >= 4:
-            method_id = (
-                int.from_bytes(frame.payload[:2], "big"),
-                int.from_bytes(frame.payload[2:4], "big"),
-            )
+        if frame.type == FRAME_METHOD and frame.size >= 4:
+            start = frame.payload[:4]
+            method_id = int.from_bytes(start[:2], "big"), int.from_bytes(start[2:], "big")
         try:
             self._check_frame(frame)
             if frame.channel == 0:
@@ -208,7 +206,7 @@ class Session:
 
     def _check_frame(self, frame: Frame) -> None:
         """Refuses a type that is not AMQP's and a payload that is too short for its type."""
-        if len(frame.payload) < PAYLOAD_BYTES_MIN.get(frame.type, 1 << 32):
+        if frame.size < PAYLOAD_BYTES_MIN.get(frame.type, 1 << 32):
             described = describe_payload(frame.payload)
             refusal = errors.frame_error(f"type {frame.type}, {described}: unknown_frame")
             refusal.method = NO_METHOD

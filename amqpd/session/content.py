@@ -15,7 +15,7 @@ class Assembly:
     """Collects the content of one basic.publish.
 
     Bound: the body that the header announces, which is refused over `message.size_bytes_max` before
-    a byte of it is kept.
+    a byte of it is kept, and the reads of the socket that hold its first and last frame.
 
     Attributes:
         frame: the payload of the method frame.
@@ -30,7 +30,7 @@ class Assembly:
         self.frame = frame
         self.header = b""
         self.too_large = 0
-        self._parts: list[bytes] = []
+        self._parts: list[memoryview] = []
         self._missing = 0
         self._limit = limit
 
@@ -69,14 +69,14 @@ class Assembly:
             raise errors.unexpected_frame(
                 "expected content body, got non content body frame instead"
             )
-        size = len(frame.payload)
+        size = frame.size
         if size > self._missing:
             raise errors.frame_error(
                 f"content body is {size - self._missing} bytes longer than its header says"
             )
         self._missing -= size
         if not self.too_large:
-            self._parts.append(frame.payload)
+            self._parts.append(frame.view())
 
     def body(self) -> bytes:
         """The body piece, once the content is complete."""

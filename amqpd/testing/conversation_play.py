@@ -399,9 +399,10 @@ class _Player:
             if received is None or (received.kind, received.channel) != ("basic.ack", step.channel):
                 raise self._mismatch(f"confirms of {sorted(missing)}", shown)
             tag = received.fields["delivery_tag"]
-            low = min(missing) if received.fields["multiple"] else tag
-            confirmed = set(range(low, tag + 1))
-            if not confirmed or not confirmed <= missing:
+            confirmed = {tag}
+            if received.fields["multiple"]:
+                confirmed |= {lower for lower in missing if lower < tag}
+            if not confirmed <= missing:
                 raise self._mismatch(f"confirms of {sorted(missing)}", shown)
             missing -= confirmed
 

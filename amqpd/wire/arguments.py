@@ -27,7 +27,7 @@ def arguments_at(data: bytes, offset: int) -> Arguments:
     entries, _ = tables.entries(data, offset)
     if not entries:
         return NO_ARGUMENTS
-    first = {entry.name: entry for entry in reversed(entries)}  # a name given twice: the first counts
+    first = {entry.name: entry for entry in reversed(entries)}  # of a name given twice
     body = b"".join(data[first[name].start : first[name].end] for name in sorted(first))
     encoded = len(body).to_bytes(4, "big") + body
     return Arguments(

@@ -9,6 +9,8 @@ channel, so that it can leave on any channel:
 Source: AMQP 0-9-1 sections 2.3.5 and 4.2.6.
 """
 
+from collections.abc import Sequence
+
 from amqpd.wire import tables
 from amqpd.wire.arguments import NO_ARGUMENTS, Arguments, arguments_at
 from amqpd.wire.constants import CLASS_BASIC, FRAME_END_BYTE, FRAME_OVERHEAD_BYTES
@@ -48,7 +50,7 @@ def header_piece(payload: bytes) -> bytes:
     return len(payload).to_bytes(4, "big") + payload + FRAME_END_BYTE
 
 
-def body_piece(parts: list[bytes], size: int) -> bytes:
+def body_piece(parts: Sequence[bytes | memoryview], size: int) -> bytes:
     """The body piece for the payloads of all body frames, which have `size` bytes together."""
     return b"".join((size.to_bytes(4, "big"), *parts, FRAME_END_BYTE)) if size else b""
 

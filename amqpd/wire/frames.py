@@ -17,12 +17,32 @@ PREFIX = Struct(">BHI")
 
 
 class Frame(NamedTuple):
-    """One frame; `end` is the offset of the byte behind it in the buffer it was cut from."""
+    """One frame in the buffer it was cut from.
+
+    Attributes:
+        start: offset of the payload.
+        end: offset of the byte behind the frame's end octet.
+    """
 
     type: int
     channel: int
-    payload: bytes
+    buffer: bytes
+    start: int
     end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload."""
+        return self.end - 1 - self.start
+
+    @property
+    def payload(self) -> bytes:
+        """The payload, copied."""
+        return self.buffer[self.start : self.end - 1]
+
+    def view(self) -> memoryview:
+        """The payload as it stands in the buffer: large bodies are copied only into their message."""
+        return memoryview(self.buffer)[self.start : self.end - 1]
 
 
 def cut(data: bytes, offset: int, payload_bytes_max: int) -> Frame | None:
@@ -51,7 +71,7 @@ def cut(data: bytes, offset: int, payload_bytes_max: int) -> Frame | None:
         raise errors.frame_error(
             f"type {kind}, {described}: {{invalid_frame_end_marker,{data[end]}}}"
         )
-    return Frame(kind, channel, data[start:end], end + 1)
+    return Frame(kind, channel, data, start, end + 1)
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
