@@ -20,6 +20,9 @@ class Receiver(Protocol):
     def room(self, consumer: Consumer) -> int:
         """How many more messages the consumer may be given now."""
 
+    def takes_replies(self) -> bool:
+        """Whether the client still reads, so that replies to its requests are of use."""
+
     def deliver(
         self,
         consumer: Consumer,

@@ -224,6 +224,13 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Bytes waiting to be sent to a client that pause deliveries to it.",
         ),
     ] = MIB
+    transaction_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            description="Bytes of messages in one open transaction; more closes its channel (406).",
+        ),
+    ] = 128 * MIB
     envelopes_max: Annotated[
         int,
         Meta(

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 log = EventLog("connection")
 
 PIECES_MAX = 512  # a system takes at least so many in one call (IOV_MAX)
-# A client that does not read is not read either, once replies to it (which deliveries are not: those
-# stop at output_bytes_high) have grown to this many times output_bytes_high.
-UNREAD_FACTOR = 16
 HANG_UP_S = 1.0  # a client that was told all there is has this long to close its side
 GONE = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNABORTED))
 
@@ -40,7 +37,6 @@ class Connection:
         self._unsent: list[Piece] = []
         self._writing = False
         self._closed = False
-        self._unread_bytes_max = server.config.limits.output_bytes_high * UNREAD_FACTOR
         self._drained = trio.Event()
         self.session = server.core.connected(peer, trio.current_time())
 
@@ -53,7 +49,7 @@ class Connection:
                     break
                 self._server.core.received(self.session, data, trio.current_time())
                 self._server.turn()
-                if self._writing and self.session.output.size > self._unread_bytes_max:
+                if self._writing and self.session.is_flooded():
                     self._drained = trio.Event()
                     await self._drained.wait()
         except OSError as error:

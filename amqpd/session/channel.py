@@ -76,6 +76,10 @@ class Channel:
             room = min(room, self.prefetch_all - self.limited_unacked)
         return room
 
+    def takes_replies(self) -> bool:
+        """Whether the client still reads, so that replies to its requests are of use."""
+        return not self.session.is_flooded()
+
     def deliver(
         self,
         consumer: Consumer,

@@ -57,6 +57,8 @@ READ_BYTES = 262_144
 READ_BYTES_CONTENT = 1_048_576
 READ_BYTES_CROWDED = 16_384
 
+FLOOD_FACTOR = 16  # of limits.output_bytes_high
+
 Absorb = Callable[["Session", bytes, int], tuple[int, bool]]
 
 
@@ -89,6 +91,7 @@ class Session:
         routes: what is remembered of publishes, by the bytes of their method frame.
         feeds: queues of the last publish.
         confirming: channels in confirm mode with publishes in this batch.
+        unconfirmed: channels with publishes that wait for a commit.
         speakers: the core's list of sessions with output.
         promisers: the core's list of sessions that wait for a commit.
         clogged: a consumer was denied messages because the client does not read fast enough.
@@ -123,6 +126,7 @@ class Session:
         self.routes_generation = 0
         self.feeds: tuple[Target, ...] = ()
         self.confirming: dict[Channel, None] = {}
+        self.unconfirmed: dict[Channel, None] = {}
         self.user: User
         self.vhost: Vhost
         self.actor: Actor
@@ -302,22 +306,24 @@ class Session:
         for channel in channels:
             if channel.confirms is not None:
                 channel.confirms.close_batch(ticket)
+                self.unconfirmed[channel] = None
         self.promisers[self] = None
         self.committed(self.broker.journal.committed)
 
     def committed(self, ticket: int) -> None:
         """Everything up to the ticket is durable: keeps the promises that waited for it."""
         self.output.committed(ticket)
-        waiting = self.output.promises
-        for channel in self.channels.values():
-            if channel.confirms is not None and channel.confirms.outstanding:
-                before = channel.confirms.outstanding
-                self.say(channel.confirms.committed(channel.number, ticket))
-                self.broker.counters.confirmed += before - channel.confirms.outstanding
-                waiting = waiting or channel.confirms.outstanding > 0
+        for channel in list(self.unconfirmed):
+            confirms = channel.confirms
+            if confirms is not None:
+                before = confirms.outstanding
+                self.say(confirms.committed(channel.number, ticket))
+                self.broker.counters.confirmed += before - confirms.outstanding
+            if confirms is None or not confirms.outstanding:
+                del self.unconfirmed[channel]
         if self.output.size:
             self.speakers[self] = None
-        if not waiting:
+        if not self.unconfirmed and not self.output.promises:
             self.promisers.pop(self, None)
 
     # --- output ---------------------------------------------------------------------------------
@@ -361,6 +367,14 @@ class Session:
             return False
         self.clogged = True
         return True
+
+    def is_flooded(self) -> bool:
+        """Whether the client lets what it is told pile up beyond what it can be left with.
+
+        Deliveries stop long before. Then nothing more is read from it, which bounds the replies to
+        it, and replies of others to its requests are dropped.
+        """
+        return self.output.size > self.broker.config.limits.output_bytes_high * FLOOD_FACTOR
 
     def drained(self) -> None:
         """The client has read: consumers that were denied messages may have room again."""
@@ -479,6 +493,7 @@ class Session:
                 channel.shut()
             self.forget_channel(channel)
         self.confirming.clear()
+        self.unconfirmed.clear()
         self.promisers.pop(self, None)
         self.output.drop_promises()
         if self.state == "running":

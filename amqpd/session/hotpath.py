@@ -78,6 +78,7 @@ def _take_publishes(
     method = data[offset:behind]
     content_of_channel = b"\x02" + method[1:3]
     method_bytes = behind - offset
+    payload_max = session.frame_bytes_max or 1 << 32
     envelope, plain = route.envelope, session.plain_headers
     batch: list[Message] = []
     append = batch.append
@@ -85,27 +86,27 @@ def _take_publishes(
     while True:
         # A message that is not like the one before it: find its pieces.
         header_start = offset + method_bytes
-        header_end = (
-            header_start + 8 + int.from_bytes(data[header_start + 3 : header_start + 7], "big")
-        )
+        if end < header_start + 7:
+            incomplete = not batch
+            break
+        header_bytes = int.from_bytes(data[header_start + 3 : header_start + 7], "big")
+        if header_bytes > payload_max or not data.startswith(content_of_channel, header_start):
+            break  # the slow way refuses it
+        header_end = header_start + 8 + header_bytes
         if end < header_end + 7:
-            # An empty body at the end of the read waits for the next read, or goes the slow way.
+            # Behind a whole header without more there may be no body: that goes the slow way.
             incomplete = not batch and end < header_end
             break
         header = data[header_start + 3 : header_end]
         persistent = plain.get(header)
         if persistent is None:
             persistent = _examine(session, route, header)
-        if persistent is None or not data.startswith(content_of_channel, header_start):
+        if persistent is None:
             break
         body_bytes = int.from_bytes(header[8:16], "big")
         following = header_end + body_bytes + 8
         prefix = data[offset : header_end + 7]
-        if (
-            prefix[-7] != 3
-            or prefix[-6:-4] != method[1:3]
-            or body_bytes != int.from_bytes(prefix[-4:], "big")
-        ):
+        if prefix[-7:] != b"\x03" + method[1:3] + header[12:16] or body_bytes > payload_max:
             break  # no body, or one in several frames
         if end < following:
             incomplete = not batch

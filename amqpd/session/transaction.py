@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from amqpd.broker.message import Message
+from amqpd import errors
+from amqpd.broker.message import BODY, HEADER, Message
 from amqpd.session.unacked import Delivery
 
 if TYPE_CHECKING:
@@ -32,17 +33,30 @@ class Settlement(NamedTuple):
 
 
 class Transaction:
-    """What one channel has done since tx.select, the last commit or the last rollback."""
+    """What one channel has done since tx.select, the last commit or the last rollback.
 
-    __slots__ = ("publishes", "settlements")
+    Bound: `limits.transaction_bytes_max` of publishes; settlements are at most what is unacked.
+    """
+
+    __slots__ = ("bytes", "publishes", "settlements")
 
     def __init__(self) -> None:
+        self.bytes = 0
         self.publishes: list[Publish] = []
         self.settlements: list[Settlement] = []
 
+    def publish(self, publish: Publish, bytes_max: int) -> None:
+        """Keeps a publish for the commit; raises ChannelException 406 if there are too many."""
+        self.bytes += len(publish.message[HEADER]) + len(publish.message[BODY])
+        if self.bytes > bytes_max:
+            raise errors.precondition_failed(
+                f"transaction of {self.bytes} bytes is larger than configured max size {bytes_max}"
+            )
+        self.publishes.append(publish)
+
     def rollback(self, channel: Channel) -> None:
         """Forgets the publishes; what was settled is unsettled again."""
-        self.publishes = []
+        self.publishes, self.bytes = [], 0
         settlements, self.settlements = self.settlements, []
         for settlement in settlements:
             channel.unacked.restore(settlement.deliveries)

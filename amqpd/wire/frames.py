@@ -41,7 +41,7 @@ class Frame(NamedTuple):
         return self.buffer[self.start : self.end - 1]
 
     def view(self) -> memoryview:
-        """The payload as it stands in the buffer: large bodies are copied only into their message."""
+        """The payload as it stands in the buffer: bodies are copied only into their message."""
         return memoryview(self.buffer)[self.start : self.end - 1]
 
 

@@ -36,9 +36,9 @@ class DirectReply:
         self.incoming: dict[Any, None] = {}
 
     def absorb(self) -> None:
-        """Hands the replies on to the requester."""
+        """Hands the replies on to the requester; drops them if it has long stopped reading."""
         messages, self.inbox, self.inbox_bytes = self.inbox, [], 0
-        if self.consumer is not None and messages:
+        if self.consumer is not None and messages and self.consumer.channel.takes_replies():
             self.consumer.channel.deliver(self.consumer, range(len(messages)), messages, False)
 
     def dispatch(self) -> None:

@@ -59,7 +59,8 @@ def _publish(channel: Channel, assembly: Assembly) -> None:
     queues, message = _queues(channel, route_to, message)
     _check_user(channel, header)
     if channel.transaction is not None:
-        channel.transaction.publishes.append(Publish(message, queues, route_to.mandatory))
+        bytes_max = channel.session.broker.config.limits.transaction_bytes_max
+        channel.transaction.publish(Publish(message, queues, route_to.mandatory), bytes_max)
         return
     send(channel, message, queues, route_to.mandatory)
     if channel.confirms is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqpd import errors
+from amqpd.broker.message import ENVELOPE
+from amqpd.broker.routing import route
 from amqpd.session.methods.publish import send
 from amqpd.session.methods.settle import apply
 from amqpd.session.transaction import Transaction
@@ -27,8 +29,15 @@ def select(channel: Channel, method: Tx.Select, payload: bytes) -> None:
 def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
+    vhost = channel.session.vhost
     for publish in transaction.publishes:
-        send(channel, publish.message, publish.queues, publish.mandatory)
+        queues = publish.queues
+        if not queues and not publish.message[ENVELOPE].exchange:
+            # The default exchange names its queue; RabbitMQ looks for it at the commit.
+            queues = route(
+                vhost, vhost.default_exchange, [publish.message[ENVELOPE].routing_key], {}
+            )[0]
+        send(channel, publish.message, queues, publish.mandatory)
     for settlement in transaction.settlements:
         ordered = [settlement.deliveries[tag] for tag in sorted(settlement.deliveries)]
         apply(channel, ordered, settlement.requeue)
