@@ -1,12 +1,12 @@
 """The hot path and the slow path cannot be told apart: random conversations, played on both."""
 
-import logging
 from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_clients import CLIENTS, Act, Encoder, conversations, handshake
+from watching import no_internal_error
 
 from amqpd.broker.journal import Batch, Settled
 from amqpd.broker.message import ENVELOPE
@@ -20,18 +20,6 @@ CONFIGS = (
         limits=Limits(envelopes_max=2, output_bytes_high=3000), message=Message(size_bytes_max=9000)
     ),
 )
-
-
-class Bugs(logging.Handler):
-    """Remembers what the broker calls an internal error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "internal error":
-            self.found.append(record)
 
 
 class Twin:
@@ -164,14 +152,8 @@ class Twins:
 
 def play(config: Config, conversation: list[Act]) -> None:
     """Plays a conversation on both; nothing in it may be an internal error."""
-    bugs = Bugs()
-    log = logging.getLogger("amqpd")
-    log.addHandler(bugs)
-    try:
+    with no_internal_error():
         Twins(config).play(conversation)
-    finally:
-        log.removeHandler(bugs)
-    assert not bugs.found, bugs.format(bugs.found[0])
 
 
 @settings(max_examples=2 * settings.default.max_examples)
