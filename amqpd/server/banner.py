@@ -13,15 +13,20 @@ from amqpd.version import VERSION
 def ready_line(
     addresses: Sequence[str],
     *,
-    data_dir: str,
+    kept: str,
     config_file: Path | None,
     pid: int,
     colour: bool = False,
 ) -> str:
-    """The line, without its end. `addresses` are URIs as clients may use them, in order."""
+    """The line, without its end.
+
+    Args:
+        addresses: URIs as clients may use them, in order.
+        kept: where durable things are kept.
+    """
     head = f"amqpd {VERSION} ready:"
     links = " ".join(addresses)
-    tail = f"(data {data_dir}, config {config_file or 'none'}, pid {pid})"
+    tail = f"({kept}, config {config_file or 'none'}, pid {pid})"
     if colour:
         return f"\x1b[1;32m{head}\x1b[0m \x1b[1m{links}\x1b[0m \x1b[2m{tail}\x1b[0m"
     return f"{head} {links} {tail}"
@@ -30,7 +35,7 @@ def ready_line(
 def print_ready(
     addresses: Sequence[str],
     *,
-    data_dir: str,
+    kept: str,
     config_file: Path | None,
     stream: TextIO | None = None,
 ) -> None:
@@ -40,7 +45,7 @@ def print_ready(
         return
     line = ready_line(
         addresses,
-        data_dir=data_dir,
+        kept=kept,
         config_file=config_file,
         pid=os.getpid(),
         colour=wants_colour(stream, os.environ),

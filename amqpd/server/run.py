@@ -58,7 +58,7 @@ async def _serve(config: Config, sources: Sources) -> int:
             settle_memory()
             print_ready(
                 [uri(listener) for listener in listeners],
-                data_dir=config.storage.data_dir,
+                kept="everything in memory, gone when it stops",
                 config_file=sources.file,
             )
             await _next_signal(signals, "stopping")
