@@ -8,9 +8,12 @@ import trio
 
 from amqpd.config import Config
 from amqpd.core import Core
+from amqpd.log import EventLog
 from amqpd.server.connection import Connection
 from amqpd.session.connection import Session
 from amqpd.storage.memory import MemoryStore
+
+log = EventLog("server")
 
 
 class BrokerServer:
@@ -63,5 +66,8 @@ class BrokerServer:
             if trio.current_time() < self._deadline:
                 continue
             self._deadline = float("inf")
-            self.core.tick(trio.current_time())
+            try:
+                self.core.tick(trio.current_time())
+            except Exception as bug:
+                log.exception("internal error", bug)
             self.turn()

@@ -55,7 +55,10 @@ class Connection:
         except OSError as error:
             self._lost(error)
         except trio.ClosedResourceError:
-            pass  # closed by the writing side
+            log.debug("closed by this side", connection=self._peer.name)
+        except Exception as bug:
+            # One connection must not take the others with it.
+            log.exception("internal error", bug, connection=self._peer.name)
         finally:
             self.close()
             self._server.core.disconnected(self.session, trio.current_time())

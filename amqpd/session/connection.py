@@ -1,7 +1,7 @@
 """A session: one client's conversation, from the protocol header to the last close-ok.
 
-Bytes come in through `received`, and leave through `take_output`; what is in between is a state, a
-table of channels, and the one place where exceptions become channel.close and connection.close.
+Bytes come in through `received`, and leave through `take_output`; in between are a state and a
+table of channels. What a frame means is `dispatch.py`'s business.
 
 Source: AMQP 0-9-1 section 2.2.4 (connection life cycle); RabbitMQ where the two differ.
 """
@@ -15,24 +15,14 @@ from amqpd import errors
 from amqpd.broker.deadlines import Deadline
 from amqpd.broker.permissions import Actor
 from amqpd.log import EventLog
-from amqpd.session import handshake
+from amqpd.session import dispatch, handshake
 from amqpd.session.channel import Channel, Deliver
-from amqpd.session.content import Assembly
 from amqpd.session.heartbeat import Heartbeat
 from amqpd.session.input import Input
-from amqpd.session.methods.publish import publish
-from amqpd.session.methods.table import HANDLERS
 from amqpd.session.output import Output, Piece
 from amqpd.session.route import Route
 from amqpd.wire import frames, methods
 from amqpd.wire import methods as wire
-from amqpd.wire.constants import (
-    FRAME_HEARTBEAT,
-    FRAME_METHOD,
-    PAYLOAD_BYTES_MIN,
-)
-from amqpd.wire.erlang import describe_payload
-from amqpd.wire.frames import Frame
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -45,8 +35,6 @@ log = EventLog("session")
 
 # RabbitMQ's: how long a client that made a hard error is left with its connection.close, and how
 # long a client may take to answer a connection.close.
-PUBLISH = (60, 40)
-NO_METHOD = (0, 0)
 SILENT_CLOSE_DELAY_S = 3.0
 CLOSE_OK_TIMEOUT_S = 30.0
 
@@ -149,11 +137,13 @@ class Session:
         try:
             for buffer, start in self._input.gather(data, self.state != "header"):
                 self._input.keep(self._work_off(buffer, start))
+            self.end_batch()
         except errors.ConnectionException as error:
             self._deaf = True  # where the next frame would start is not known any more
             self._input.clear()
             self.refuse(error, 0)
-        self.end_batch()
+        except Exception as bug:
+            self.broken(bug, 0, "")
 
     def _work_off(self, data: bytes, offset: int) -> int:
         """Takes whole frames; the offset of the first byte that was not taken."""
@@ -171,130 +161,8 @@ class Session:
             if frame is None:
                 break
             offset = frame.end
-            self._take(frame)
+            dispatch.take(self, frame)
         return offset
-
-    def _take(self, frame: Frame) -> None:
-        """One frame; every exception of the model and of the methods ends here."""
-        method_id = NO_METHOD
-        if frame.type == FRAME_METHOD and frame.size >= 4:
-            start = frame.payload[:4]
-            method_id = int.from_bytes(start[:2], "big"), int.from_bytes(start[2:], "big")
-        try:
-            self._check_frame(frame)
-            if frame.channel == 0:
-                self._take_on_channel_0(frame)
-            elif self.state == "running":
-                self._take_on_channel(frame)
-            elif self.state not in ("closing", "closed"):
-                raise self._unexpected(frame)
-        except errors.ChannelException as error:
-            channel = self.channels.get(frame.channel)
-            if channel is None:
-                raise
-            self.refuse_channel(channel, error, error.method or method_id)
-        except errors.ConnectionException as error:
-            error.method = error.method or method_id
-            self.refuse(error, frame.channel)
-        except Exception as bug:
-            log.exception(
-                "internal error",
-                bug,
-                connection=self.peer.name,
-                channel=frame.channel,
-                method=f"{method_id[0]}/{method_id[1]}",
-            )
-            refusal = errors.internal_error("see the broker's log")
-            refusal.method = method_id
-            self.refuse(refusal, frame.channel)
-
-    def _check_frame(self, frame: Frame) -> None:
-        """Refuses a type that is not AMQP's and a payload that is too short for its type."""
-        if frame.size < PAYLOAD_BYTES_MIN.get(frame.type, 1 << 32):
-            described = describe_payload(frame.payload)
-            refusal = errors.frame_error(f"type {frame.type}, {described}: unknown_frame")
-            refusal.method = NO_METHOD
-            raise refusal
-
-    def _take_on_channel_0(self, frame: Frame) -> None:
-        if frame.type == FRAME_HEARTBEAT:
-            return
-        if frame.type != FRAME_METHOD:
-            raise self._unexpected(frame)
-        handshake.take(self, methods.decode_method(frame.payload))
-
-    def _take_on_channel(self, frame: Frame) -> None:
-        if frame.type == FRAME_HEARTBEAT:
-            raise self._unexpected(frame)
-        channel = self.channels.get(frame.channel)
-        if channel is None:
-            self._open_channel(frame)
-        elif channel.closing:
-            self._take_while_closing(channel, frame)
-        elif channel.assembly is not None:
-            self._take_content(channel, channel.assembly, frame)
-        elif frame.type != FRAME_METHOD:
-            raise errors.unexpected_frame("expected method frame, got non method frame instead")
-        else:
-            self._take_method(channel, frame.payload)
-
-    def _take_content(self, channel: Channel, assembly: Assembly, frame: Frame) -> None:
-        try:
-            if assembly.add(frame):
-                channel.assembly = None
-                publish(channel, assembly)
-        except errors.AmqpError as error:
-            error.method = error.method or PUBLISH  # not the method of the frame at hand
-            raise
-
-    def _take_method(self, channel: Channel, payload: bytes) -> None:
-        method = methods.decode_method(payload)
-        if isinstance(method, wire.Basic.Publish):
-            limit = self.broker.config.message.size_bytes_max
-            channel.assembly = Assembly(method, payload, limit)
-            return
-        handler = HANDLERS.get(type(method))
-        if handler is None:
-            raise errors.command_invalid("unimplemented method")
-        if not isinstance(method, wire.Basic.Ack):
-            # Whatever comes next must see what was published and settled before it.
-            self.end_batch()
-        handler(channel, method, payload)
-
-    def _open_channel(self, frame: Frame) -> None:
-        if frame.type != FRAME_METHOD:
-            raise errors.unexpected_frame("expected method frame, got non method frame instead")
-        method = methods.decode_method(frame.payload)
-        limit = self.channels_max
-        if limit and len(self.channels) >= limit:
-            refusal = errors.not_allowed(
-                f"number of channels opened ({len(self.channels)}) has reached the negotiated "
-                f"channel_max ({limit})"
-            )
-            refusal.method = NO_METHOD
-            raise refusal
-        if not isinstance(method, wire.Channel.Open):
-            raise errors.channel_error("expected 'channel.open'")
-        channel = Channel(self, frame.channel, self.hot_path.deliver)
-        self.channels[frame.channel] = channel
-        self.broker.counters.channels_opened += 1
-        channel.say(wire.Channel.OpenOk())
-
-    def _take_while_closing(self, channel: Channel, frame: Frame) -> None:
-        """Between our channel.close and its close-ok only those two mean anything."""
-        if frame.type != FRAME_METHOD:
-            return
-        index = int.from_bytes(frame.payload[:4], "big")
-        if index == wire.Channel.CloseOk.index:
-            self.forget_channel(channel)
-        elif index == wire.Channel.Close.index:
-            channel.say(wire.Channel.CloseOk())
-
-    def _unexpected(self, frame: Frame) -> errors.ConnectionException:
-        described = describe_payload(frame.payload)
-        refusal = errors.unexpected_frame(f"type {frame.type}, {described}")
-        refusal.method = NO_METHOD
-        return refusal
 
     def end_batch(self) -> None:
         """Works off what publishes and acks have left for the end: queues first, then confirms."""
@@ -317,7 +185,8 @@ class Session:
             confirms = channel.confirms
             if confirms is not None:
                 before = confirms.outstanding
-                self.say(confirms.committed(channel.number, ticket))
+                if frame := confirms.committed(channel.number, ticket):
+                    self.say(frame)
                 self.broker.counters.confirmed += before - confirms.outstanding
             if confirms is None or not confirms.outstanding:
                 del self.unconfirmed[channel]
@@ -442,6 +311,14 @@ class Session:
         else:
             self.close(error)
 
+    def broken(self, bug: Exception, channel: int, method: str) -> None:
+        """The broker has a bug: this connection pays for it, the others go on."""
+        log.exception(
+            "internal error", bug, connection=self.peer.name, channel=channel, method=method
+        )
+        self._input.clear()
+        self.refuse(errors.internal_error("see the broker's log"), channel)
+
     def close(self, error: errors.AmqpError) -> None:
         """Says connection.close; the socket is closed at the close-ok or after a while."""
         if self.state in ("closing", "closed"):
@@ -449,7 +326,7 @@ class Session:
         was_running = self.state == "running"
         self.end_batch()
         self.shut()
-        class_id, method_id = error.method or NO_METHOD
+        class_id, method_id = error.method or dispatch.NO_METHOD
         self.say(
             methods.encode_method(
                 0,

@@ -19,7 +19,7 @@ CLOSES = ("channel.close", "connection.close")
 
 _FORMATS = {"octet": ">B", "short": ">H", "long": ">I", "longlong": ">Q", "timestamp": ">Q"}
 _ZEROS: dict[str, Any] = {"bit": False, "shortstr": "", "longstr": "", "table": {}}
-_AMQP_NAMES = {"exchange_type": "type", "message_type": "type"}
+_AMQP_NAMES = {"exchange_type": "type", "message_type": "type", "global_": "global"}
 _DEFAULTS: dict[tuple[str, str], Any] = {
     ("exchange.declare", "type"): "direct",
     ("connection.start-ok", "mechanism"): "PLAIN",

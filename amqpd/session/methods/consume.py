@@ -74,7 +74,7 @@ def _priority(queue: Queue, channel: Channel, arguments: Arguments) -> int:
     if kind not in INTEGER_TYPES:
         words = channel.session.vhost.words("queue", queue.name)
         raise errors.precondition_failed(
-            f"invalid arg 'x-priority' for {words}: {{unacceptable_type,{TYPE_NAMES[kind]}}}"
+            f"invalid arg 'x-priority' for {words}: \"expected integer, got {TYPE_NAMES[kind]}\""
         )
     return int(arguments.values["x-priority"])
 

@@ -37,14 +37,6 @@ def publish(channel: Channel, assembly: Assembly) -> None:
         ConnectionException: 540 for `immediate`, 501 for a header that cannot be decoded.
         ChannelException: 403, 404 or 406, as the checks find.
     """
-    try:
-        _publish(channel, assembly)
-    except errors.AmqpError as error:
-        error.method = (60, 40)  # the frame at hand was the content's
-        raise
-
-
-def _publish(channel: Channel, assembly: Assembly) -> None:
     if assembly.method.immediate:
         raise errors.not_implemented("immediate=true")
     if assembly.too_large:
