@@ -1,0 +1,100 @@
+"""The backlog of classic queues against a model: a sorted list."""
+
+from bisect import insort
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amqpd.broker.message import Envelope, Message
+from amqpd.broker.queues.classic import CHUNK_MESSAGES_MAX, Classic, Run
+
+ENVELOPE = Envelope("", "q")
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 40), st.sampled_from((1, 100, 40_000))),
+        st.tuples(st.just("take"), st.integers(1, 50), st.none()),
+        st.tuples(st.just("give back"), st.integers(1, 9), st.booleans()),
+        st.tuples(st.just("forget"), st.integers(1, 9), st.none()),
+        st.tuples(st.just("purge"), st.none(), st.none()),
+    ),
+    max_size=40,
+)
+
+
+def messages(first: int, count: int, size: int) -> list[Message]:
+    """Messages that carry their own number."""
+    return [(ENVELOPE, b"", b"%d" % n + b"." * size, False) for n in range(first, first + count)]
+
+
+def number_in(message: Message) -> int:
+    return int(message[2].split(b".")[0])
+
+
+class Model:
+    """What a backlog promises: ready and taken messages by number, and which were taken before."""
+
+    def __init__(self) -> None:
+        self.backlog = Classic()
+        self.ready: list[int] = []
+        self.taken: list[tuple[int, Message]] = []
+        self.before: set[int] = set()
+
+    def put(self, count: int, size: int) -> None:
+        first = self.backlog.next_number
+        made = messages(first, count, size)
+        assert self.backlog.put(made, sum(len(message[2]) for message in made)) == first
+        self.ready += range(first, first + count)
+
+    def take(self, limit: int, _: Any) -> None:
+        if not self.ready:
+            return
+        run = self.backlog.take(limit)
+        assert 1 <= len(run.numbers) <= limit
+        self.expect(run)
+
+    def expect(self, run: Run) -> None:
+        """The run is the head of the ready ones, and says rightly whether it was taken before."""
+        numbers = list(run.numbers)
+        assert numbers == self.ready[: len(numbers)]
+        assert [number_in(message) for message in run.messages] == numbers
+        assert {number in self.before for number in numbers} == {run.redelivered}
+        del self.ready[: len(numbers)]
+        self.taken += zip(numbers, run.messages, strict=True)
+
+    def give_back(self, count: int, last: bool) -> None:
+        chosen = self.taken[-count:] if last else self.taken[:count]
+        self.taken = [each for each in self.taken if each not in chosen]
+        self.backlog.give_back(chosen)
+        for number, _ in chosen:
+            insort(self.ready, number)
+            self.before.add(number)
+
+    def forget(self, count: int, _: Any) -> None:
+        del self.taken[:count]
+
+    def purge(self, *_: Any) -> None:
+        kept = self.taken[:]
+        for run in self.backlog.purge():
+            self.expect(run)
+        assert self.ready == []
+        self.taken = kept
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(steps)
+def test_messages_come_in_the_order_of_their_numbers_however_often_they_come_back(
+    conversation: list[tuple[str, Any, Any]],
+) -> None:
+    model = Model()
+    for what, first, second in conversation:
+        getattr(model, what.replace(" ", "_"))(first, second)
+        assert model.backlog.ready == len(model.ready)
+
+
+def test_many_small_batches_are_kept_in_few_chunks() -> None:
+    backlog = Classic()
+    for number in range(1, 1025):
+        backlog.put(messages(number, 1, 1), 2)
+    assert len(backlog.take(10 * CHUNK_MESSAGES_MAX).numbers) == 1024
+    assert backlog.ready == 0
