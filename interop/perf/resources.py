@@ -8,8 +8,9 @@ import time
 
 import pika
 from brokers import Broker
-from cases import CONNECTION, CROWDED, DECLARE, IDLE_MEMORY, START
+from cases import CONNECTION, CROWDED, CROWDED_CPU, DECLARE, IDLE_MEMORY, START
 from load import bench
+from processes import ProcessSession
 
 from amqpd.cli.bench.link import Link
 from amqpd.cli.bench.uri import parse
@@ -35,28 +36,48 @@ def _running(broker: Broker) -> dict[str, float]:
     assert processes is not None
     time.sleep(SETTLE_S)
     idle_bytes = processes.memory_bytes()
-    empty_rate = load_rate(broker.uri)
-    time.sleep(SETTLE_S)
-    before_bytes = processes.memory_bytes()
-    links = [Link.connect(parse(broker.uri), f"idle {number}") for number in range(CONNECTIONS)]
+    links = idle_connections(broker)
     time.sleep(SETTLE_S)
     with_connections_bytes = processes.memory_bytes()
+    close(links)
+    time.sleep(SETTLE_S)
+    empty_rate, empty_cpu_s = load(broker.uri, processes)
+    links = idle_connections(broker)
     declare_s = declare_queues(broker.uri)
-    crowded_rate = load_rate(broker.uri)
-    for link in links:
-        link.sock.close()
+    crowded_rate, crowded_cpu_s = load(broker.uri, processes)
+    close(links)
     return {
         IDLE_MEMORY.name: idle_bytes / 2**20,
-        CONNECTION.name: (with_connections_bytes - before_bytes) / CONNECTIONS / 2**10,
+        CONNECTION.name: (with_connections_bytes - idle_bytes) / CONNECTIONS / 2**10,
         DECLARE.name: declare_s,
         CROWDED.name: crowded_rate / empty_rate,
+        CROWDED_CPU.name: crowded_cpu_s / empty_cpu_s,
     }
 
 
-def load_rate(uri: str) -> float:
-    """Messages per second of `transient-ack`, the median of a few runs."""
-    rates = [bench(uri, LOAD)["delivered"]["messages_per_s"] for _ in range(LOAD_RUNS)]
-    return statistics.median(rates)
+def idle_connections(broker: Broker) -> list[Link]:
+    """1,000 connections with one channel each."""
+    return [Link.connect(parse(broker.uri), f"idle {number}") for number in range(CONNECTIONS)]
+
+
+def close(links: list[Link]) -> None:
+    """Closes connections without ceremony."""
+    for link in links:
+        link.sock.close()
+
+
+def load(uri: str, processes: ProcessSession) -> tuple[float, float]:
+    """`transient-ack`: messages per second, and the broker's processor seconds per message.
+
+    Each is the median of a few runs.
+    """
+    rates, costs_s = [], []
+    for _ in range(LOAD_RUNS):
+        before_s = processes.cpu_s()
+        figures = bench(uri, LOAD)
+        rates.append(figures["delivered"]["messages_per_s"])
+        costs_s.append((processes.cpu_s() - before_s) / figures["total"]["delivered"])
+    return statistics.median(rates), statistics.median(costs_s)
 
 
 def declare_queues(uri: str) -> float:

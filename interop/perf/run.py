@@ -139,7 +139,7 @@ def main(
     figures += [cpu_figure(case) for case in cases]
     present = [broker.name for broker in matrix.brokers]
     reference = baseline if baseline in present else None
-    Console(width=None if sys.stdout.isatty() else 120).print(
+    Console(width=None if sys.stdout.isatty() else 140).print(
         as_table(figures, matrix.values, present, reference)
     )
     if json_file:

@@ -39,15 +39,18 @@ def ratio(values: dict[str, list[float]], broker: str, baseline: str) -> float |
     return statistics.median(ours) / statistics.median(theirs)
 
 
-def goal(figure: Figure, reached: float | None) -> str:
-    """What we want, and whether it is so."""
-    if figure.goal is None:
+def goal(figure: Figure, values: dict[str, list[float]], baseline: str | None) -> str:
+    """What we want of amqpd, and whether it is so."""
+    ours = values.get("amqpd")
+    if figure.goal is None or not ours:
         return ""
-    sign = "≤" if figure.small_is_good else "≥"
+    reached = statistics.median(ours) if figure.absolute else ratio(values, "amqpd", baseline or "")
     if reached is None:
-        return f"{sign} {figure.goal}"
+        return ""
     good = reached <= figure.goal if figure.small_is_good else reached >= figure.goal
-    return f"{sign} {figure.goal} {'yes' if good else 'NO'}"
+    sign = "≤" if figure.small_is_good else "≥"
+    unit = f" {figure.unit}" if figure.absolute else ""
+    return f"{sign} {figure.goal:g}{unit}: {'yes' if good else 'NO'}"
 
 
 def as_table(
@@ -56,13 +59,13 @@ def as_table(
     """One row a figure: each broker's median and range, and the ratios to the baseline."""
     others = [broker for broker in brokers if baseline and broker != baseline]
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("case")
+    table.add_column("case", no_wrap=True)
     for broker in brokers:
         table.add_column(broker, justify="right", no_wrap=True)
     table.add_column("unit")
     for broker in others:
-        table.add_column(f"{broker} / {baseline}", justify="right")
-    table.add_column("goal")
+        table.add_column("ratio" if len(others) == 1 else f"{broker} ratio", justify="right")
+    table.add_column("goal", no_wrap=True)
     for figure in figures:
         if figure.name not in values:
             continue  # nobody could be measured
@@ -73,6 +76,6 @@ def as_table(
             *(spread(row.get(broker, [])) for broker in brokers),
             figure.unit,
             *("" if value is None else f"{value:.2f}" for value in ratios),
-            goal(figure, ratios[0]) if ratios and others[0] == "amqpd" else "",
+            goal(figure, row, baseline),
         )
     return table

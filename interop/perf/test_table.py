@@ -29,11 +29,18 @@ def test_the_ratio_is_that_of_the_medians() -> None:
     assert ratio({"amqpd": [1.0]}, "amqpd", "rabbitmq") is None
 
 
-def test_a_goal_says_whether_it_is_reached() -> None:
-    assert goal(Figure("rate", goal=3.0), 3.0) == "≥ 3.0 yes"
-    assert goal(Figure("rate", goal=3.0), 2.9) == "≥ 3.0 NO"
-    assert goal(Figure("latency", goal=0.5, small_is_good=True), 0.6) == "≤ 0.5 NO"
-    assert goal(Figure("rate"), 1.0) == ""
+@pytest.mark.parametrize(
+    ("figure", "ours", "text"),
+    [
+        (Figure("rate", goal=3.0), 300.0, "≥ 3: yes"),
+        (Figure("rate", goal=3.0), 299.0, "≥ 3: NO"),
+        (Figure("latency", goal=0.5, small_is_good=True), 60.0, "≤ 0.5: NO"),
+        (Figure("start", "", "s", 0.5, small_is_good=True, absolute=True), 0.4, "≤ 0.5 s: yes"),
+        (Figure("rate"), 300.0, ""),
+    ],
+)
+def test_a_goal_says_whether_it_is_reached(figure: Figure, ours: float, text: str) -> None:
+    assert goal(figure, {"amqpd": [ours], "rabbitmq": [100.0]}, "rabbitmq") == text
 
 
 def test_the_table_has_a_row_for_what_was_measured_and_none_for_what_was_not() -> None:
@@ -41,7 +48,7 @@ def test_the_table_has_a_row_for_what_was_measured_and_none_for_what_was_not() -
     figures = [Figure("rate", goal=3.0), Figure("other")]
     Console(file=out, width=120).print(as_table(figures, VALUES, ["amqpd", "rabbitmq"], "rabbitmq"))
     assert "3.00" in out.getvalue()
-    assert "≥ 3.0 yes" in out.getvalue()
+    assert "≥ 3: yes" in out.getvalue()
     assert "other" not in out.getvalue()
 
 
