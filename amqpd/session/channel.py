@@ -33,7 +33,7 @@ class Channel:
         closing: channel.close was sent; all but its close-ok is ignored.
         assembly: the publish whose content is still coming.
         transaction: tx.select was sent.
-        reply: the direct reply-to address, once the channel consumes from it.
+        reply: the direct reply-to address, while the channel consumes from it.
     """
 
     def __init__(self, session: Session, number: int, deliver: Deliver) -> None:
@@ -146,11 +146,6 @@ class Channel:
             self.transaction.rollback(self)
             self.transaction = None
         self.requeue(self.unacked.take_all(self.last_tag))
-        if self.reply is not None:
-            self.reply.consumer = None
-            del session.vhost.replies[self.reply.name]
-            session.vhost.generation += 1
-            self.reply = None
         self.confirms = None
         self.assembly = None
         session.forget_routes()
@@ -158,10 +153,13 @@ class Channel:
     def drop_consumer(self, consumer: Consumer) -> None:
         """The consumer stops; what it has unsettled stays with the channel."""
         del self.consumers[consumer.tag]
+        session = self.session
         if isinstance(consumer.queue, DirectReply):
-            consumer.queue.consumer = None
+            consumer.queue.consumer = self.reply = None
+            del session.vhost.replies[consumer.queue.name]
+            session.vhost.generation += 1
         else:
-            remove_consumer(self.session.broker, self.session.actor, consumer.queue, consumer)
+            remove_consumer(session.broker, session.actor, consumer.queue, consumer)
 
 
 def by_consumer(deliveries: Iterable[Delivery]) -> dict[Consumer, list[tuple[int, Message]]]:

@@ -230,6 +230,11 @@ class Session:
         self.bytes_written += sum(map(len, pieces))
         return pieces
 
+    @property
+    def bytes_said(self) -> int:
+        """All bytes so far, written or not."""
+        return self.bytes_written + self.output.size
+
     def is_clogged(self) -> bool:
         """Whether the client has to read before it is given more messages."""
         if self.output.size < self.broker.config.limits.output_bytes_high:
@@ -254,14 +259,13 @@ class Session:
 
     # --- life -----------------------------------------------------------------------------------
 
-    def start_running(self, heartbeat_s: int) -> None:
+    def start_running(self) -> None:
         """The handshake is over."""
         self.cancel_deadline()
         self.state = "running"
         self.actor = Actor(self.user, self.vhost, self)
-        self.heartbeat_s = heartbeat_s
-        if heartbeat_s:
-            self._heartbeat = Heartbeat(self, heartbeat_s)
+        if self.heartbeat_s:
+            self._heartbeat = Heartbeat(self, self.heartbeat_s)
 
     def client_can(self, capability: str) -> bool:
         """Whether the client said that it understands an extension."""

@@ -55,8 +55,9 @@ def _method_id(frame: Frame) -> tuple[int, int]:
 
 
 def _check(frame: Frame) -> None:
-    """Refuses a type that is not AMQP's and a payload that is too short for its type."""
-    if frame.size < PAYLOAD_BYTES_MIN.get(frame.type, 1 << 32):
+    """Refuses a type that is not AMQP's and a payload that its type cannot have."""
+    too_short = frame.size < PAYLOAD_BYTES_MIN.get(frame.type, 1 << 32)
+    if too_short or (frame.type == FRAME_HEARTBEAT and frame.size):
         described = describe_payload(frame.payload)
         refusal = errors.frame_error(f"type {frame.type}, {described}: unknown_frame")
         refusal.method = NO_METHOD
@@ -141,7 +142,7 @@ def _open_channel(session: Session, frame: Frame) -> None:
 
 
 def _take_while_closing(channel: Channel, frame: Frame) -> None:
-    """Between our channel.close and its close-ok only those two mean anything."""
+    """Between our channel.close and its close-ok only closing means anything."""
     if frame.type != FRAME_METHOD:
         return
     index = int.from_bytes(frame.payload[:4], "big")
@@ -149,3 +150,5 @@ def _take_while_closing(channel: Channel, frame: Frame) -> None:
         channel.session.forget_channel(channel)
     elif index == wire.Channel.Close.index:
         channel.say(wire.Channel.CloseOk())
+    elif index == wire.Channel.Open.index:
+        raise errors.channel_error("second 'channel.open' seen")

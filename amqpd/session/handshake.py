@@ -234,7 +234,6 @@ def _open(session: Session, method: Connection.Open) -> None:
             f"access to vhost '{vhost.name}' refused for user '{session.user.name}'"
         )
     session.vhost = vhost
-    session.start_running(session.heartbeat_s)
     counters.connections_opened += 1
     log.info(
         "connection opened",
@@ -244,6 +243,7 @@ def _open(session: Session, method: Connection.Open) -> None:
         name=session.client_properties.get("connection_name", ""),
     )
     _say(session, Connection.OpenOk())
+    session.start_running()
 
 
 def leave(session: Session) -> None:

@@ -1,6 +1,6 @@
 """Heartbeats both ways. Source: AMQP 0-9-1 section 4.2.7; RabbitMQ, "Heartbeats".
 
-The broker sends a heartbeat every half interval in which it wrote nothing else. It looks once an
+The broker sends a heartbeat every half interval in which it said nothing else. It looks once an
 interval whether anything has come, and gives the client up after two empty looks in a row.
 """
 
@@ -24,13 +24,13 @@ class Heartbeat:
         interval_s: as negotiated, in seconds; more than 0.
     """
 
-    __slots__ = ("_empty_looks", "_interval_s", "_look", "_read", "_send", "_session", "_written")
+    __slots__ = ("_empty_looks", "_interval_s", "_look", "_read", "_said", "_send", "_session")
 
     def __init__(self, session: Session, interval_s: int) -> None:
         self._session = session
         self._interval_s = interval_s
         self._read = session.bytes_read
-        self._written = session.bytes_written
+        self._said = session.bytes_said
         self._empty_looks = 0
         at, now = session.broker.deadlines.at, session.broker.now
         self._send: Deadline = at(now + interval_s / 2, self._send_if_silent)
@@ -43,9 +43,9 @@ class Heartbeat:
 
     def _send_if_silent(self) -> None:
         session = self._session
-        if session.bytes_written == self._written and not session.output.size:
+        if session.bytes_said == self._said:
             session.say(HEARTBEAT)
-        self._written = session.bytes_written
+        self._said = session.bytes_said
         broker = session.broker
         self._send = broker.deadlines.at(broker.now + self._interval_s / 2, self._send_if_silent)
 

@@ -161,6 +161,8 @@ class _Player:
         for line in self.lines.values():
             if line.is_gone:
                 continue
+            self._collect(line, self.stage.quiet_s)
+            self._skip_heartbeats(line)
             self._expect_quiet(line)
             if line.is_closing:
                 self._write(line, encode_method(0, "connection.close-ok", {}))
@@ -241,6 +243,7 @@ class _Player:
     def _send(self, line: _Line, step: Step) -> None:
         if line.has_read:
             self._collect(line, 0.0)
+            self._skip_heartbeats(line)
             if line.unread or line.peer.closed:
                 raise self._mismatch("nothing more before the next line", self._next_text(line))
         self.trace(step.text)
@@ -291,10 +294,23 @@ class _Player:
                 raise self._mismatch("well formed frames", str(error)) from error
             data = line.peer.receive(0.0 if line.unread else patience_s)
 
-    def _next(self, line: _Line) -> Received | None:
-        """The next frame; None when none came in time or the broker closed."""
-        if not line.unread:
+    def _skip_heartbeats(self, line: _Line) -> None:
+        line.unread = [frame for frame in line.unread if frame.kind != "heartbeat"]
+
+    def _next(self, line: _Line, *, heartbeats: bool = False) -> Received | None:
+        """The next frame; None when none came in time or the broker closed.
+
+        Heartbeats come when they like, so they are left out unless asked for.
+        """
+        self._collect(line, 0.0)
+        while True:
+            if not heartbeats:
+                self._skip_heartbeats(line)
+            if line.unread or line.peer.closed:
+                break
             self._collect(line, self.stage.reply_s)
+            if not line.unread:
+                break
         if not line.unread:
             return None
         received = line.unread.pop(0)
@@ -325,9 +341,10 @@ class _Player:
             raise self._mismatch(f"{line.name}< nothing", self._next_text(line))
 
     def _expect_closed(self, line: _Line) -> None:
-        self._collect(line, self.stage.reply_s)
-        if line.unread or not line.peer.closed:
-            raise self._mismatch(f"{line.name}< closed", self._next_text(line))
+        received = self._next(line)
+        if received is not None or not line.peer.closed:
+            shown = f"{line.name}< {received}" if received else "nothing"
+            raise self._mismatch(f"{line.name}< closed", shown)
         line.is_gone = True
 
     def _expect(self, line: _Line, step: Step) -> bool:
@@ -360,7 +377,7 @@ class _Player:
         if wanted == {"nothing"}:
             self._expect_quiet(line)
             return alternatives[0]
-        received = self._next(line)
+        received = self._next(line, heartbeats="heartbeat" in wanted)
         fitting = (pair for pair in alternatives if self._fits(line, pair[1] or pair[0], received))
         if found := next(fitting, None):
             return found

@@ -34,7 +34,8 @@ def close(channel: Channel, method: Methods.Close, payload: bytes) -> None:
 
 
 def close_ok(channel: Channel, method: Methods.CloseOk, payload: bytes) -> None:
-    """A close-ok that nobody waits for. RabbitMQ lets it pass, and clients that race rely on it."""
+    """A close-ok for a channel that is open: nobody asked for it."""
+    raise errors.command_invalid("unimplemented method")
 
 
 def access_request(channel: Channel, method: Access.Request, payload: bytes) -> None:

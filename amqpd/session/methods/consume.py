@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from amqpd import errors
+from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.permissions import check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE, DirectReply
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from amqpd.broker.queues.queue import Queue
     from amqpd.session.channel import Channel
 
+STREAM_ARGUMENTS = ("x-stream-offset",)
+
 
 def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     session = channel.session
@@ -30,6 +33,7 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     queue = session.vhost.queue(name, session)
     _check_exclusive(channel, queue, method.exclusive)
     arguments = method_arguments(payload)
+    _check_arguments(channel, queue, arguments)
     priority = _priority(queue, channel, arguments)
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
@@ -67,6 +71,16 @@ def _check_exclusive(channel: Channel, queue: Queue, exclusive: bool) -> None:
         raise errors.access_refused(f"{words} in exclusive use")
 
 
+def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> None:
+    kind = queue_type(queue.arguments)
+    for name in STREAM_ARGUMENTS:
+        if name in arguments.values and kind != "stream":
+            words = channel.session.vhost.words("queue", queue.name)
+            raise errors.precondition_failed(
+                f"invalid arg '{name}' for {words} of queue type rabbit_{kind}_queue"
+            )
+
+
 def _priority(queue: Queue, channel: Channel, arguments: Arguments) -> int:
     if "x-priority" not in arguments.values:
         return 0
@@ -81,14 +95,13 @@ def _priority(queue: Queue, channel: Channel, arguments: Arguments) -> int:
 
 def _consume_replies(channel: Channel, method: Basic.Consume) -> None:
     session = channel.session
-    if channel.reply is not None and channel.reply.consumer is not None:
+    if channel.reply is not None:
         raise errors.precondition_failed("reply consumer already set")
     if not method.no_ack:
         raise errors.precondition_failed("reply consumer cannot acknowledge")
     _check_tag(channel, method.consumer_tag)
-    if channel.reply is None:
-        channel.reply = DirectReply(generated_name(session.broker, REPLY_PREFIX))
-        session.vhost.replies[channel.reply.name] = channel.reply
+    channel.reply = DirectReply(generated_name(session.broker, REPLY_PREFIX))
+    session.vhost.replies[channel.reply.name] = channel.reply
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
         tag,
