@@ -35,15 +35,21 @@ def block(language: str, with_text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The port of an amqpd."""
-    broker = Amqpd(tmp_path_factory.mktemp("amqpd"))
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Amqpd]:
+    """An amqpd, with everything as it is by default but the port."""
+    running = Amqpd(tmp_path_factory.mktemp("amqpd"))
+    yield running
+    status = running.stop()
+    assert not running.bugs, "\n".join(running.log)
+    assert status == 0
+
+
+@pytest.fixture(scope="module")
+def port(broker: Amqpd) -> str:
+    """The port that it took."""
     match = re.search(r":(\d+)/", broker.uri)
     assert match
-    yield match[1]
-    status = broker.stop()
-    assert not broker.bugs, "\n".join(broker.log)
-    assert status == 0
+    return match[1]
 
 
 def run(command: list[str], program: Path, text: str, port: str, **environ: str) -> str:
@@ -62,6 +68,12 @@ def run(command: list[str], program: Path, text: str, port: str, **environ: str)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
+
+
+def test_the_ready_line_is_shown_as_it_is(broker: Amqpd, port: str) -> None:
+    (line,) = [line for line in broker.log if " ready: " in line]
+    shown = line.replace(f":{port}", ":5672").replace(f"pid {broker.pid}", "pid 4711")
+    assert shown in README
 
 
 def test_the_program_with_pika_works(port: str, tmp_path: Path) -> None:
