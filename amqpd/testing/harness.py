@@ -119,10 +119,13 @@ class Harness:
 
     def commit(self, batches: int | None = None) -> None:
         """Commits what is held: the oldest batches, all of them unless told how many."""
+        self._commit_held(batches)
+        self.settle()
+
+    def _commit_held(self, batches: int | None) -> None:
         for batch in self.held[:batches]:
             self.held.pop(0)
             self.core.committed(self.store.commit(batch))
-        self.settle()
 
     def settle(self) -> None:
         """Does what the core wants done, until it wants nothing more now."""
@@ -132,10 +135,9 @@ class Harness:
             if not ready.sessions and ready.journal is None:
                 return
             if ready.journal is not None:
+                self.held.append(ready.journal)
                 if self.commits:
-                    self.core.committed(self.store.commit(ready.journal))
-                else:
-                    self.held.append(ready.journal)
+                    self._commit_held(None)
             for session in ready.sessions:
                 link = self.links.get(session)
                 if link is not None:

@@ -30,9 +30,13 @@ def arguments_at(data: bytes, offset: int) -> Arguments:
     first = {entry.name: entry for entry in reversed(entries)}  # of a name given twice
     body = b"".join(data[first[name].start : first[name].end] for name in sorted(first))
     encoded = len(body).to_bytes(4, "big") + body
-    return Arguments(
-        decode_table(encoded), {name: entry.type for name, entry in first.items()}, encoded
-    )
+    values = {name: _text(value) for name, value in decode_table(encoded).items()}
+    return Arguments(values, {name: entry.type for name, entry in first.items()}, encoded)
+
+
+def _text(value: Any) -> Any:
+    """A long string that is no UTF-8 as text all the same, so that strings are of one kind."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def method_arguments(payload: bytes) -> Arguments:

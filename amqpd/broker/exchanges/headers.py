@@ -57,7 +57,7 @@ def check_match_argument(arguments: Arguments) -> None:
         )
     if mode not in MODES:
         raise errors.precondition_failed(
-            f"Invalid x-match field value {binary(mode.encode())}; expected all, any, all-with-x, "
+            f"Invalid x-match field value {binary(_plain(mode))}; expected all, any, all-with-x, "
             "or any-with-x"
         )
 
@@ -85,8 +85,10 @@ def _same(wanted: Any, value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """Strings and byte arrays are binaries to RabbitMQ, timestamps are integers."""
-    if isinstance(value, (str, bytearray)):
-        return value.encode() if isinstance(value, str) else bytes(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bytearray):
+        return bytes(value)
     if isinstance(value, datetime):
         return int(value.timestamp())
     return value
