@@ -132,7 +132,6 @@ def send_a_wrong_frame(uri: str, rng: random.Random, name: Names) -> None:
     bad = [
         good[:-1] + b"\x00",  # no frame end
         b"\x03\x00\x01\x7f\xff\xff\xff",  # larger than frame-max
-        b"\x01\x00\x01\x00\x00\x00\x04\x00\x32\x00\x63\xce",  # no such method
         good[:13] + b"\xff" + good[14:],  # a name that is longer than the frame
         frame.marshal(commands.Basic.Ack(1), 99),  # a channel that is not open
         frame.marshal(body.ContentBody(b"from nowhere"), 1),
