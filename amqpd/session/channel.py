@@ -127,6 +127,15 @@ class Channel:
         if self.prefetch_all:
             self.rejoin_consumers()
 
+    def limit_all(self, prefetch: int) -> None:
+        """Limits what all consumers together may have unsettled; 0 for no limit."""
+        if prefetch == self.prefetch_all:
+            return
+        self.prefetch_all = prefetch
+        for consumer in self.consumers.values():
+            consumer.shares_limit = consumer.counts and prefetch > 0
+        self.rejoin_consumers()
+
     def rejoin_consumers(self) -> None:
         """Any consumer of the channel may have room again."""
         for consumer in self.consumers.values():

@@ -22,12 +22,10 @@ def qos(channel: Channel, method: Basic.Qos, payload: bytes) -> None:
     if method.prefetch_size:
         raise errors.not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
     if method.global_ and channel.session.broker.config.compatibility.global_qos:
-        channel.prefetch_all = method.prefetch_count
-        for consumer in channel.consumers.values():
-            consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
-        channel.rejoin_consumers()
+        channel.limit_all(method.prefetch_count)
     else:
         channel.prefetch_each = method.prefetch_count
+        channel.limit_all(0)  # as RabbitMQ has it
     channel.say(Basic.QosOk())
     channel.session.broker.settle_touched()
 
