@@ -23,6 +23,16 @@ READ_BYTES = 65_536
 INPUT_BYTES_MAX = 131_072 + READ_BYTES
 
 
+# Methods that end with a table.
+STRANGE = (
+    Queue.Declare(queue="q"),
+    Exchange.Declare(exchange="e", exchange_type="headers"),
+    Queue.Bind(queue="healthy", exchange="amq.headers", routing_key="k"),
+    Queue.Unbind(queue="healthy", exchange="amq.headers", routing_key="k"),
+    Basic.Consume(queue="healthy", consumer_tag="c"),
+)
+
+
 def attack(data: bytes, *, hotpath: bool = True, within: bytes | None = None) -> None:
     """Sends bytes, in a session that is open, and looks whether the broker is well afterwards."""
     harness = Harness(CONFIG, hotpath=hotpath)
@@ -77,9 +87,16 @@ def values(depth: int = 3) -> st.SearchStrategy[bytes]:
     return plain | text | wrong | tables(depth - 1).map(lambda table: b"F" + table)
 
 
+NAMES = (
+    *(b"x", b"x-match", b"CC", b"BCC", b"x-priority", b"\xff", b"alternate-exchange", b""),
+    *(b"x-max-length", b"x-queue-type", b"x-overflow", b"x-dead-letter-exchange", b"x-max-age"),
+    *(b"x-dead-letter-routing-key", b"x-expires", b"x-single-active-consumer", b"x-max-priority"),
+)
+
+
 def tables(depth: int = 3) -> st.SearchStrategy[bytes]:
     """Field tables with their length, good and bad."""
-    name = st.sampled_from((b"x", b"x-match", b"CC", b"x-max-length", b"x-priority", b"\xff"))
+    name = st.sampled_from(NAMES)
     entry = st.builds(lambda name, value: bytes((len(name),)) + name + value, name, values(depth))
     whole = st.lists(entry, max_size=4).map(
         lambda entries: len(b"".join(entries)).to_bytes(4, "big") + b"".join(entries)
@@ -136,15 +153,7 @@ def test_methods_with_random_arguments_do_no_harm(
 
 @settings(max_examples=2 * settings.default.max_examples)
 @given(
-    st.sampled_from(
-        (
-            Queue.Declare(queue="q"),
-            Exchange.Declare(exchange="e", exchange_type="headers"),
-            Queue.Bind(queue="healthy", exchange="amq.headers", routing_key="k"),
-            Queue.Unbind(queue="healthy", exchange="amq.headers", routing_key="k"),
-            Basic.Consume(queue="healthy", consumer_tag="c"),
-        )
-    ),
+    st.sampled_from(STRANGE),
     tables(),
 )
 def test_methods_with_strange_tables_do_no_harm(method: object, table: bytes) -> None:
@@ -205,6 +214,16 @@ def test_conversations_with_bytes_changed_do_no_harm(
 OUTSIDE = (
     *("read", "hang up", "stop reading", "read again", "hold commits", "let commits go", "wait"),
 )
+
+
+@pytest.mark.parametrize("name", ["x-match", "alternate-exchange", "x-dead-letter-exchange"])
+@pytest.mark.parametrize("again", [False, True])
+def test_text_in_an_argument_that_is_not_utf_8_does_no_harm(name: str, again: bool) -> None:
+    entry = bytes((len(name),)) + name.encode() + b"S\x00\x00\x00\x01\x80"
+    table = len(entry).to_bytes(4, "big") + entry
+    for method in STRANGE:
+        payload = method.index.to_bytes(4, "big") + method.marshal()
+        attack(frame(1, 1, payload[:-4] + table) * (1 + again))
 
 
 def test_a_frame_longer_than_frame_max_is_refused_before_it_is_kept() -> None:

@@ -1,0 +1,126 @@
+"""What the journal says is all of what is durable: the store's image against the broker's model."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from random_clients import CLIENTS, Act, Encoder, conversations, handshake
+
+from amqpd.broker.vhost import PREDECLARED
+from amqpd.testing.client import Client
+from amqpd.testing.harness import Harness, Link
+from amqpd.wire.content import body_payload
+from amqpd.wire.methods import Basic
+
+OUTSIDE = ("stop reading", "read again", "let commits go", "wait")
+
+
+class Play:
+    """Random clients of one broker."""
+
+    def __init__(self) -> None:
+        self.harness = Harness()
+        self.links: list[Link] = [self.harness.connect() for _ in range(CLIENTS)]
+        self.encoders = [Encoder() for _ in range(CLIENTS)]
+        self.unsent = [handshake() for _ in range(CLIENTS)]
+
+    def take(self, act: Act) -> None:
+        client = act.client
+        if act.what in OUTSIDE:
+            return
+        if act.what == "hang up" or self.encoders[client].closed:
+            self.connect(client)
+        if act.what == "hold commits":
+            self.harness.commits = not act.details[0]
+        elif act.what == "read":
+            data, self.unsent[client] = self.unsent[client], b""
+            self.links[client].send(data)
+            for encoder, link in zip(self.encoders, self.links, strict=True):
+                encoder.hear(link.receive())
+        elif act.what != "hang up":
+            self.unsent[client] += self.encoders[client].encode(act)
+
+    def connect(self, client: int) -> None:
+        self.links[client].close()
+        self.links[client] = self.harness.connect()
+        self.encoders[client] = Encoder()
+        self.unsent[client] = handshake()
+
+    def finish(self) -> None:
+        """All go, so that nothing is unacknowledged; all is committed."""
+        for link in self.links:
+            link.close()
+        self.harness.commits = True
+        self.harness.commit()
+
+
+def model(harness: Harness) -> dict[str, Any]:
+    """The durable things as the broker has them."""
+    vhost = harness.core.broker.vhosts["/"]
+    predeclared = {name for name, _, _ in PREDECLARED}
+    exchanges = vhost.exchanges.values()
+    return {
+        "exchanges": {
+            ("/", each.name): (each.type_name, each.auto_delete, each.internal)
+            for each in exchanges
+            if each.durable and each.name not in predeclared
+        },
+        "queues": {
+            queue.queue_id: (queue.name, queue.auto_delete)
+            for queue in vhost.queues.values()
+            if queue.durable
+        },
+        "bindings": {
+            ("/", each.name, end.kind, end.name, binding.key, binding.arguments.encoded)
+            for each in exchanges
+            for binding in each.bindings.values()
+            if (end := binding.destination).durable and each.durable
+        },
+    }
+
+
+def image(harness: Harness) -> dict[str, Any]:
+    """The durable things as the store has them."""
+    store = harness.store
+    return {
+        "exchanges": {
+            key: (each.type, each.auto_delete, each.internal)
+            for key, each in store.exchanges.items()
+        },
+        "queues": {key: (each.name, each.auto_delete) for key, each in store.queues.items()},
+        "bindings": set(store.bindings),
+    }
+
+
+def stored_bodies(harness: Harness) -> dict[str, list[bytes]]:
+    """What the store has of each queue's messages, in order."""
+    return {
+        queue.name: [
+            body_payload(message[2])
+            for _, message in sorted(harness.store.messages[queue_id].items())
+        ]
+        for queue_id, queue in harness.store.queues.items()
+    }
+
+
+def drained_bodies(harness: Harness, queue: str) -> list[bytes]:
+    """The persistent ones of a queue's messages, as a client gets them."""
+    client = Client(harness)
+    found = []
+    while isinstance((told := client.ask(Basic.Get(queue=queue, no_ack=True))).method, Basic.GetOk):
+        if told.properties.delivery_mode == 2:
+            found.append(told.body)
+    return found
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(conversations(garbage=False))
+def test_the_image_of_the_store_is_the_durable_part_of_the_broker(conversation: list[Act]) -> None:
+    play = Play()
+    for act in conversation:
+        play.take(act)
+    play.finish()
+    harness = play.harness
+    assert image(harness) == model(harness)
+    stored = stored_bodies(harness)
+    assert {queue: drained_bodies(harness, queue) for queue in stored} == stored
+    assert not any(harness.store.messages.values()), "messages that are gone are still stored"
