@@ -111,7 +111,7 @@ def test_no_function_has_more_than_70_lines() -> None:
 def test_no_line_is_longer_than_100_columns() -> None:
     def find(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            if len(line) > LINE_MAX:
+            if len(line) > LINE_MAX and " " in line.strip():  # one word cannot be broken
                 yield number, f"{len(line)} columns"
 
     expect_none(find, "amqpd", "tests", "interop")
