@@ -3,8 +3,9 @@
 Each round starts the broker afresh, because memory that was used once is seldom given back.
 """
 
-import statistics
 import time
+from collections.abc import Callable
+from statistics import median
 
 import pika
 from brokers import Broker
@@ -18,41 +19,68 @@ from amqpd.cli.bench.uri import parse
 CONNECTIONS = 1_000
 QUEUES = 10_000
 SETTLE_S = 2.0
-LOAD_RUNS = 3
-LOAD = "--duration 3 --warm-up 1"
+LOAD_PAIRS = 5
+LOAD = "--duration 2 --warm-up 0.5"
 
 
-def measure(broker: Broker) -> dict[str, float]:
+def measure(kind: Callable[[str], Broker], name: str) -> dict[str, float]:
     """Starts the broker, measures, stops it; figure name: value."""
-    broker.start()
+    crowded, empty = kind(name), kind(name)
     try:
-        return {START.name: broker.start_s} | _running(broker)
+        crowded.start()
+        values = {START.name: crowded.start_s} | footprint(crowded)
+        links = idle_connections(crowded)
+        values[DECLARE.name] = declare_queues(crowded.uri)
+        crowded.pause()
+        empty.start()
+        empty.pause()
+        values |= compare(crowded, empty)
+        close(links)
+        return values
     finally:
-        broker.stop()
+        crowded.stop()
+        empty.stop()
 
 
-def _running(broker: Broker) -> dict[str, float]:
-    processes = broker.processes
-    assert processes is not None
+def footprint(broker: Broker) -> dict[str, float]:
+    """Memory of the broker as it has started, and what idle connections add to it."""
+    processes = processes_of(broker)
     time.sleep(SETTLE_S)
     idle_bytes = processes.memory_bytes()
     links = idle_connections(broker)
     time.sleep(SETTLE_S)
-    with_connections_bytes = processes.memory_bytes()
-    close(links)
-    time.sleep(SETTLE_S)
-    empty_rate, empty_cpu_s = load(broker.uri, processes)
-    links = idle_connections(broker)
-    declare_s = declare_queues(broker.uri)
-    crowded_rate, crowded_cpu_s = load(broker.uri, processes)
+    added_bytes = processes.memory_bytes() - idle_bytes
     close(links)
     return {
         IDLE_MEMORY.name: idle_bytes / 2**20,
-        CONNECTION.name: (with_connections_bytes - idle_bytes) / CONNECTIONS / 2**10,
-        DECLARE.name: declare_s,
-        CROWDED.name: crowded_rate / empty_rate,
-        CROWDED_CPU.name: crowded_cpu_s / empty_cpu_s,
+        CONNECTION.name: added_bytes / CONNECTIONS / 2**10,
     }
+
+
+def compare(crowded: Broker, empty: Broker) -> dict[str, float]:
+    """`transient-ack` on both by turns, so that what else the machine does meets both alike."""
+    rates: dict[Broker, list[float]] = {crowded: [], empty: []}
+    costs_s: dict[Broker, list[float]] = {crowded: [], empty: []}
+    for number in range(2 * LOAD_PAIRS):
+        broker = (crowded, empty)[number % 2]
+        processes = processes_of(broker)
+        broker.resume()
+        before_s = processes.cpu_s()
+        figures = bench(broker.uri, LOAD)
+        costs_s[broker].append((processes.cpu_s() - before_s) / figures["total"]["delivered"])
+        rates[broker].append(figures["delivered"]["messages_per_s"])
+        broker.pause()
+    crowded.resume()
+    return {
+        CROWDED.name: median(rates[crowded]) / median(rates[empty]),
+        CROWDED_CPU.name: median(costs_s[crowded]) / median(costs_s[empty]),
+    }
+
+
+def processes_of(broker: Broker) -> ProcessSession:
+    """The processes of a broker that was started here."""
+    assert broker.processes is not None
+    return broker.processes
 
 
 def idle_connections(broker: Broker) -> list[Link]:
@@ -64,20 +92,6 @@ def close(links: list[Link]) -> None:
     """Closes connections without ceremony."""
     for link in links:
         link.sock.close()
-
-
-def load(uri: str, processes: ProcessSession) -> tuple[float, float]:
-    """`transient-ack`: messages per second, and the broker's processor seconds per message.
-
-    Each is the median of a few runs.
-    """
-    rates, costs_s = [], []
-    for _ in range(LOAD_RUNS):
-        before_s = processes.cpu_s()
-        figures = bench(uri, LOAD)
-        rates.append(figures["delivered"]["messages_per_s"])
-        costs_s.append((processes.cpu_s() - before_s) / figures["total"]["delivered"])
-    return statistics.median(rates), statistics.median(costs_s)
 
 
 def declare_queues(uri: str) -> float:

@@ -75,7 +75,7 @@ class Matrix:
                     continue
                 self._console.print(f"round {number + 1}: {RESOURCES}, {broker.name}")
                 try:
-                    self.add(broker, resources.measure(broker))
+                    self.add(broker, resources.measure(KINDS[broker.name], broker.name))
                 except (RuntimeError, OSError) as error:
                     self.fail(broker, RESOURCES, error)
 
