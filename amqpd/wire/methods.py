@@ -105,9 +105,12 @@ def decode_method(payload: bytes) -> Method:
         raise errors.command_invalid("unimplemented method")
     arguments = payload[4:]
     try:
-        _check_bounds(method_class, arguments)
+        table = _check_bounds(method_class, arguments)
         method = method_class.__new__(method_class)
-        method.unmarshal(arguments)
+        try:
+            method.unmarshal(arguments)
+        except (ValueError, OverflowError, OSError):
+            method.unmarshal(_with_plain_timestamps(arguments, table))
     except (ValueError, StructError, IndexError, OverflowError) as error:
         refusal = errors.frame_error(f"cannot decode {binary(arguments)}")
         refusal.method = (method_class.index >> 16, method_class.index & 0xFFFF)
@@ -115,9 +118,14 @@ def decode_method(payload: bytes) -> Method:
     return method
 
 
-def _check_bounds(method_class: type[Method], arguments: bytes) -> None:
-    """Raises ValueError unless the fields of the method fill its arguments exactly."""
+def _check_bounds(method_class: type[Method], arguments: bytes) -> int | None:
+    """Where the table in the arguments begins, if there is one (no method has two).
+
+    Raises:
+        ValueError: the fields of the method do not fill its arguments exactly.
+    """
     offset, bits = 0, 0
+    table = None
     for field in method_class.__slots__:
         kind = method_class.amqp_type(field)
         if kind == "bit":
@@ -131,11 +139,25 @@ def _check_bounds(method_class: type[Method], arguments: bytes) -> None:
         elif kind == "longstr":
             offset += 4 + int.from_bytes(arguments[offset : offset + 4], "big")
         elif kind == "table":
+            table = offset
             _, offset = tables.entries(arguments, offset)
         else:
             offset += {"octet": 1, "short": 2, "long": 4, "longlong": 8}[kind]
     if offset != len(arguments):
         raise ValueError("the arguments do not fill their frame")
+    return table
+
+
+def _with_plain_timestamps(data: bytes, table: int | None) -> bytes:
+    """The data with the timestamps of the table at `table` as 64-bit integers.
+
+    RabbitMQ takes any 64 bits for a timestamp (some clients send microseconds); pamqp
+    only what a calendar has.
+    """
+    changed = bytearray(data)
+    for letter in tables.timestamps(data, table) if table is not None else ():
+        changed[letter] = ord("l")
+    return bytes(changed)
 
 
 def _check_utf8(data: bytes) -> None:
@@ -176,7 +198,11 @@ def decode_table(data: bytes, offset: int = 0) -> dict[str, Any]:
         ValueError: the table is not well formed.
     """
     _, end = tables.entries(data, offset)
-    return dict(decode.field_table(data[offset:end])[1])
+    table = data[offset:end]
+    try:
+        return dict(decode.field_table(table)[1])
+    except (ValueError, OverflowError, OSError):
+        return dict(decode.field_table(_with_plain_timestamps(table, 0))[1])
 
 
 def decode_properties(payload: bytes) -> commands.Basic.Properties:

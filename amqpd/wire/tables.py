@@ -100,3 +100,30 @@ def _sized(data: bytes, offset: int, end: int) -> tuple[int, int]:
     if start > end or behind > end:
         raise ValueError("a length runs over the end")
     return start, behind
+
+
+def timestamps(data: bytes, offset: int) -> list[int]:
+    """Where the type letters of all timestamps in the table at `offset` are, nested ones too.
+
+    Raises:
+        ValueError: the table is not well formed.
+    """
+    found: list[int] = []
+    for entry in entries(data, offset)[0]:
+        _find_timestamps(data, entry.value - 1, entry.end, found)
+    return found
+
+
+def _find_timestamps(data: bytes, letter: int, end: int, found: list[int]) -> None:
+    """Looks into one value, whose type letter is at `letter` and which ends at `end`."""
+    kind, value = data[letter : letter + 1], letter + 1
+    if kind == b"T":
+        found.append(letter)
+    elif kind == b"F":
+        found += timestamps(data, value)
+    elif kind == b"A":
+        item = value + 4
+        while item < end:
+            behind = _skip(data, data[item : item + 1], item + 1, end, 0)
+            _find_timestamps(data, item, behind, found)
+            item = behind
