@@ -71,10 +71,13 @@ class Core:
     def disconnected(self, session: Session, now: float) -> None:
         """The socket is closed, by whichever side."""
         self.broker.now = now
-        if not session.closing:
-            session.end()
-        self.sessions.pop(session, None)
-        self._speakers.pop(session, None)
+        try:
+            if not session.closing:
+                session.end()
+        finally:
+            session.forget()
+            self.sessions.pop(session, None)
+            self._speakers.pop(session, None)
 
     def tick(self, now: float) -> None:
         """`Ready.deadline` has passed."""

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
+from amqpd.log import EventLog
+
+log = EventLog("deadlines")
+
 
 class Deadline:
     """One entry; `cancel` takes it back."""
@@ -54,4 +58,7 @@ class Deadlines:
             deadline = heappop(self._heap)[2]
             action, deadline.action = deadline.action, None
             if action is not None:
-                action()
+                try:
+                    action()
+                except Exception as bug:  # the others must have their turn
+                    log.exception("internal error", bug)

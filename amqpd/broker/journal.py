@@ -106,8 +106,7 @@ class Batch(NamedTuple):
 class Journal:
     """Durable operations since the last hand-over.
 
-    Bound: a session whose publishes wait for a commit is not read (`server/`), so the open batch
-    holds at most what each session sent in one read.
+    Bound: a batch is handed over at the end of every turn, and a turn is one read of one client.
 
     Attributes:
         ticket: of the open batch, the one that the next operation joins.

@@ -54,9 +54,7 @@ def _destinations(
     """What one exchange's own routing gives, or its alternate exchange where that is nothing."""
     if exchange is vhost.default_exchange:
         return []  # as an alternate exchange it gives nothing, as in RabbitMQ
-    found: list[Any] = []
-    for key in routing_keys:
-        found += exchange.router.route(key, headers)
+    found: list[Any] = exchange.router.route(routing_keys, headers)
     if not found and exchange.alternate is not None:
         alternate = vhost.exchanges.get(exchange.alternate)
         if alternate is not None:

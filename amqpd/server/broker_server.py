@@ -41,12 +41,21 @@ class BrokerServer:
         self.connection_ended.set()
         self.connection_ended = trio.Event()
 
+    def drained(self, session: Session) -> None:
+        """The session's output has been written."""
+        self._guarded(self.core.drained, session, trio.current_time())
+
+    def disconnected(self, session: Session) -> None:
+        """The session's socket is closed."""
+        self._guarded(self.core.disconnected, session, trio.current_time())
+        self.turn()
+
     def turn(self) -> None:
         """Does what the core has made ready, until nothing is."""
         while True:
             ready = self.core.ready()
             if ready.journal is not None:
-                self.core.committed(self._store.commit(ready.journal))
+                self._guarded(self.core.committed, self._store.commit(ready.journal))
             for session in ready.sessions:
                 connection = self.connections.get(session)
                 if connection is not None:
@@ -66,8 +75,12 @@ class BrokerServer:
             if trio.current_time() < self._deadline:
                 continue
             self._deadline = float("inf")
-            try:
-                self.core.tick(trio.current_time())
-            except Exception as bug:
-                log.exception("internal error", bug)
+            self._guarded(self.core.tick, trio.current_time())
             self.turn()
+
+    def _guarded(self, happened: Callable[..., None], *arguments: object) -> None:
+        """Tells the core; a bug in it is logged, and does not take the broker with it."""
+        try:
+            happened(*arguments)
+        except Exception as bug:
+            log.exception("internal error", bug)

@@ -37,6 +37,7 @@ class Connection:
         self._unsent: list[Piece] = []
         self._writing = False
         self._closed = False
+        self._hanging_up = False
         self._drained = trio.Event()
         self.session = server.core.connected(peer, trio.current_time())
 
@@ -61,8 +62,7 @@ class Connection:
             log.exception("internal error", bug, connection=self._peer.name)
         finally:
             self.close()
-            self._server.core.disconnected(self.session, trio.current_time())
-            self._server.turn()
+            self._server.disconnected(self.session)
 
     async def _read(self) -> bytes:
         """The next bytes; empty when the client has closed its side or this side has."""
@@ -75,17 +75,24 @@ class Connection:
 
     def flush(self) -> None:
         """Writes what the session has to say, as far as the socket takes it."""
-        if self._writing or self._closed:
+        if self._closed:
+            return
+        if self.session.closing and not self._hanging_up:
+            # However slowly the client reads, or if it does not: it ends.
+            self._hanging_up = True
+            self._server.start(self._close_later)
+        if self._writing:
             return
         self._unsent = self.session.take_pieces()
+        took = bool(self._unsent)
         self._send()
         if self._closed:
             return
-        if self._unsent or self.session.clogged:
+        if self._unsent or (took and self.session.clogged):
             self._writing = True
             self._server.start(self._write)
         elif self.session.closing:
-            self._hang_up()
+            self._shut_down()
 
     def _send(self) -> None:
         """Sends as much of what is unsent as the socket takes; a broken one is closed."""
@@ -115,19 +122,17 @@ class Connection:
             self._writing = False
             self._drained.set()
         if self.session.clogged:
-            self._server.core.drained(self.session, trio.current_time())
+            self._server.drained(self.session)
         self.flush()
         self._server.turn()
 
-    def _hang_up(self) -> None:
-        """Closes our side, and the socket when the client has closed its own or a while after."""
+    def _shut_down(self) -> None:
+        """All is said: closes our side, and waits for the client to close its own."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:
             self._lost(error)
             self.close()
-        else:
-            self._server.start(self._close_later)
 
     async def _close_later(self) -> None:
         await trio.sleep(HANG_UP_S)

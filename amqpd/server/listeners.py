@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import stat
@@ -18,9 +17,7 @@ from amqpd.session.connection import Peer
 
 log = EventLog("listener")
 
-# What accept says when the process or the machine has no room for another socket just now.
-NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-NO_ROOM_PAUSE_S = 0.1
+REFUSED_PAUSE_S = 0.5
 
 
 class CannotListen(Exception):
@@ -126,10 +123,10 @@ async def accept(server: BrokerServer, listener: socket.socket) -> None:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             continue
         except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
+            # No room for another socket, or a network error that the system hands on here. Either
+            # may pass, and the clients that are there must not suffer for it.
             log.error("cannot accept a connection", error=error.strerror)
-            await trio.sleep(NO_ROOM_PAUSE_S)
+            await trio.sleep(REFUSED_PAUSE_S)
 
 
 def _start(server: BrokerServer, sock: socket.socket) -> None:

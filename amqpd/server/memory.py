@@ -3,7 +3,7 @@
 import ctypes
 import gc
 
-COLLECT_AFTER_ALLOCATIONS = 100_000  # messages are no cycles; look for those rarely
+COLLECT_AFTER_ALLOCATIONS = 50_000  # messages are no cycles; look for those rarely
 
 # Parameters of glibc's mallopt(3). With its defaults a broker that passes large messages gives
 # their memory back to the system and takes it again a hundred times a second, and most of its time
@@ -19,7 +19,7 @@ def settle_memory() -> None:
     # What was made until now lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 20, 20)
+    gc.set_threshold(COLLECT_AFTER_ALLOCATIONS, 10, 10)
     _keep_freed_memory()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from amqpd.broker.consumer import RUN_MESSAGES_MAX, Consumer
 from amqpd.broker.message import Message
 from amqpd.broker.queues.direct_reply import DirectReply
-from amqpd.broker.topology.queues import remove_consumer
+from amqpd.broker.topology.removal import remove_consumer
 from amqpd.session.confirms import Confirms
 from amqpd.session.content import Assembly
 from amqpd.session.transaction import Transaction
@@ -28,6 +28,8 @@ class Channel:
         prefetch_each: limit of the consumers that start from now on, 0 for none.
         prefetch_all: limit of all consumers together, 0 for none.
         limited_unacked: what counts against `prefetch_all`.
+        denied: consumers that got nothing because of that limit, or because the client does not
+            read.
         last_tag: the last delivery tag given out.
         last_queue: name of the queue declared last, "" if none was.
         closing: channel.close was sent; all but its close-ok is ignored.
@@ -44,6 +46,7 @@ class Channel:
         self.prefetch_each = session.broker.config.consumer.prefetch_default
         self.prefetch_all = 0
         self.limited_unacked = 0
+        self.denied: dict[Consumer, None] = {}
         self.last_tag = 0
         self.last_queue = ""
         self.closing = False
@@ -68,12 +71,16 @@ class Channel:
     def room(self, consumer: Consumer) -> int:
         """How many more messages the consumer may be given now."""
         if self.session.is_clogged():
+            self.denied[consumer] = None
             return 0
         room = RUN_MESSAGES_MAX
         if consumer.prefetch:
             room = min(room, consumer.prefetch - consumer.unacked)
-        if self.prefetch_all and not consumer.no_ack:
-            room = min(room, self.prefetch_all - self.limited_unacked)
+        if self.prefetch_all and not consumer.no_ack and room > 0:
+            left = self.prefetch_all - self.limited_unacked
+            if left <= 0:
+                self.denied[consumer] = None
+            room = min(room, left)
         return room
 
     def takes_replies(self) -> bool:
@@ -124,8 +131,8 @@ class Channel:
         if not consumer.counts:
             return
         self.limited_unacked -= count
-        if self.prefetch_all:
-            self.rejoin_consumers()
+        if self.denied:
+            self.rejoin_denied()
 
     def limit_all(self, prefetch: int) -> None:
         """Limits what all consumers together may have unsettled; 0 for no limit."""
@@ -134,15 +141,15 @@ class Channel:
         self.prefetch_all = prefetch
         for consumer in self.consumers.values():
             consumer.shares_limit = consumer.counts and prefetch > 0
-        self.rejoin_consumers()
+        self.rejoin_denied()
 
-    def rejoin_consumers(self) -> None:
-        """Any consumer of the channel may have room again."""
-        for consumer in self.consumers.values():
-            if isinstance(consumer.queue, DirectReply):
-                continue
-            consumer.queue.selection.rejoin(consumer)
-            self.session.broker.touch(consumer.queue)
+    def rejoin_denied(self) -> None:
+        """Consumers that were denied room for the channel's sake may have some again."""
+        denied, self.denied = self.denied, {}
+        for consumer in denied:
+            if consumer in consumer.queue.selection.consumers:
+                consumer.queue.selection.rejoin(consumer)
+                self.session.broker.touch(consumer.queue)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -154,9 +161,10 @@ class Channel:
         if self.transaction is not None:
             self.transaction.rollback(self)
             self.transaction = None
-        self.requeue(self.unacked.take_all(self.last_tag))
+        self.requeue(self.unacked.take_all(self.last_tag).values())
         self.confirms = None
         self.assembly = None
+        self.denied.clear()
         session.forget_routes()
 
     def drop_consumer(self, consumer: Consumer) -> None:

@@ -20,7 +20,7 @@ from amqpd.session.channel import Channel, Deliver
 from amqpd.session.heartbeat import Heartbeat
 from amqpd.session.input import Input
 from amqpd.session.output import Output, Piece
-from amqpd.session.route import Route
+from amqpd.session.route import Routes
 from amqpd.wire import frames, methods
 from amqpd.wire import methods as wire
 
@@ -44,6 +44,7 @@ CLOSE_OK_TIMEOUT_S = 30.0
 READ_BYTES = 262_144
 READ_BYTES_CONTENT = 1_048_576
 READ_BYTES_CROWDED = 16_384
+FEEDS_MAX = 16
 
 FLOOD_FACTOR = 16  # of limits.output_bytes_high
 
@@ -76,8 +77,10 @@ class Session:
         state: where the conversation is; RabbitMQ's names, which its reply texts print.
         closing: close the socket once the output is written.
         frame_bytes_max: as negotiated; 0 for no limit.
-        routes: what is remembered of publishes, by the bytes of their method frame.
-        feeds: queues of the last publish.
+        plain_headers: headers that the hot path has found to need no thought, with what it has to
+            know of them.
+        feeds: queues of the last publish, FEEDS_MAX at most.
+        in_content: the last frame belonged to a content that is not complete.
         confirming: channels in confirm mode with publishes in this batch.
         unconfirmed: channels with publishes that wait for a commit.
         speakers: the core's list of sessions with output.
@@ -109,10 +112,11 @@ class Session:
         self.client_properties: dict[str, Any] = {}
         self.channels: dict[int, Channel] = {}
         self.exclusive_queues: dict[Queue, None] = {}
-        self.routes: dict[bytes, Route] = {}
-        self.plain_headers: dict[bytes, bool] = {}
-        self.routes_generation = 0
+        self.routes = Routes(broker.config.limits.envelopes_max)
+        self.message_bytes_max = broker.config.message.size_bytes_max
+        self.plain_headers: dict[bytes, int] = {}
         self.feeds: tuple[Target, ...] = ()
+        self.in_content = False
         self.confirming: dict[Channel, None] = {}
         self.unconfirmed: dict[Channel, None] = {}
         self.user: User
@@ -201,9 +205,11 @@ class Session:
         """How many bytes to read from the client next, at most."""
         if any(queue.crowded for queue in self.feeds):
             return READ_BYTES_CROWDED
-        if any(channel.assembly is not None for channel in self.channels.values()):
-            return READ_BYTES_CONTENT
-        return READ_BYTES
+        return READ_BYTES_CONTENT if self.in_content else READ_BYTES
+
+    def posted(self, queues: tuple[Target, ...]) -> None:
+        """The client has published to these queues."""
+        self.feeds = queues if len(queues) <= FEEDS_MAX else queues[:FEEDS_MAX]
 
     def say(self, data: Piece) -> None:
         """Sends whole frames."""
@@ -254,7 +260,7 @@ class Session:
         """The client has read: consumers that were denied messages may have room again."""
         self.clogged = False
         for channel in self.channels.values():
-            channel.rejoin_consumers()
+            channel.rejoin_denied()
         self.broker.settle_touched()
 
     # --- life -----------------------------------------------------------------------------------
@@ -381,6 +387,19 @@ class Session:
             handshake.leave(self)
         self.broker.settle_touched()
 
+    def forget(self) -> None:
+        """The socket is closed: lets go of all buffers, and of what leads back to the session.
+
+        Without that they would wait for the garbage collector, which looks rarely.
+        """
+        self.output = Output()
+        self._input.clear()
+        self.routes.by_frame.clear()
+        self.plain_headers.clear()
+        self.feeds = ()
+        if self.state == "closed" and hasattr(self, "actor"):
+            del self.actor
+
     def cancel_deadline(self) -> None:
         if self._deadline is not None:
             self.broker.deadlines.cancel(self._deadline)
@@ -394,4 +413,4 @@ class Session:
 
     def forget_routes(self) -> None:
         """What is remembered of publishes may not hold any more."""
-        self.routes.clear()
+        self.routes.by_frame.clear()

@@ -10,12 +10,15 @@ from amqpd.wire.constants import CLASS_BASIC, FRAME_BODY, FRAME_HEADER
 from amqpd.wire.frames import Frame
 from amqpd.wire.methods import Basic
 
+VIEW_SHARE = 16
+PARTS_MAX = 8192
+
 
 class Assembly:
     """Collects the content of one basic.publish.
 
     Bound: the body that the header announces, which is refused over `message.size_bytes_max` before
-    a byte of it is kept, and the reads of the socket that hold its first and last frame.
+    a byte of it is kept; times VIEW_SHARE at the very worst, for the reads that its parts are in.
 
     Attributes:
         frame: the payload of the method frame.
@@ -30,7 +33,7 @@ class Assembly:
         self.frame = frame
         self.header = b""
         self.too_large = 0
-        self._parts: list[memoryview] = []
+        self._parts: list[bytes | memoryview] = []
         self._missing = 0
         self._limit = limit
 
@@ -53,7 +56,12 @@ class Assembly:
                 f"expected content header for class {CLASS_BASIC}, got non content header frame "
                 "instead"
             )
-        class_id, _, size = unpack_from(">HHQ", frame.payload)
+        class_id, weight, size = unpack_from(">HHQ", frame.payload)
+        if weight:  # RabbitMQ does not take it for a header at all
+            raise errors.unexpected_frame(
+                f"expected content header for class {CLASS_BASIC}, got non content header frame "
+                "instead"
+            )
         if class_id != CLASS_BASIC:
             raise errors.unexpected_frame(
                 f"expected content header for class {CLASS_BASIC}, got one for class {class_id} "
@@ -75,8 +83,14 @@ class Assembly:
                 f"content body is {size - self._missing} bytes longer than its header says"
             )
         self._missing -= size
-        if not self.too_large:
-            self._parts.append(frame.view())
+        if self.too_large or not size:
+            return
+        # A view keeps the whole read of the socket: a small part of it is copied instead, and many
+        # small ones are put together.
+        large = size * VIEW_SHARE > len(frame.buffer)
+        self._parts.append(frame.view() if large else frame.payload)
+        if len(self._parts) > PARTS_MAX:
+            self._parts = [b"".join(self._parts)]
 
     def body(self) -> bytes:
         """The body piece, once the content is complete."""

@@ -99,9 +99,11 @@ def _method_payload(frame: Frame) -> bytes:
 
 
 def _take_content(channel: Channel, assembly: Assembly, frame: Frame) -> None:
+    channel.session.in_content = True
     try:
         if assembly.add(frame):
             channel.assembly = None
+            channel.session.in_content = False
             publish(channel, assembly)
     except errors.AmqpError as error:
         error.method = error.method or PUBLISH  # not the method of the frame at hand

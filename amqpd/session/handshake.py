@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from amqpd import errors
-from amqpd.broker.topology.queues import remove_queue
+from amqpd.broker.topology.removal import remove_queue
 from amqpd.log import EventLog
 from amqpd.version import VERSION
 from amqpd.wire.constants import (

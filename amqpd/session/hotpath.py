@@ -15,10 +15,14 @@ from collections.abc import Sequence
 from itertools import count, repeat
 from typing import TYPE_CHECKING
 
+from amqpd import errors
 from amqpd.broker.message import BODY, ENVELOPE, HEADER, Message
-from amqpd.session.route import THOUGHTFUL
+from amqpd.broker.queues import direct_reply
+from amqpd.broker.routing import may_select_keys
+from amqpd.session.route import resolve
 from amqpd.wire import content
 from amqpd.wire.prefixes import deliver_prefix
+from amqpd.wire.publish import publish_fields
 
 if TYPE_CHECKING:
     from amqpd.broker.consumer import Consumer
@@ -30,7 +34,16 @@ PUBLISH = b"\x00\x3c\x00\x28"
 ACK_FRAME_BYTES = 21
 ACK = b"\x00\x00\x00\x0d\x00\x3c\x00\x50"  # a basic.ack frame's size, class and method
 ONE_END = b"\x00\xce"  # not multiple, end octet
+
+# Properties that always need thought: they are checked, or in time mean that a message expires.
+THOUGHTFUL = content.EXPIRATION | content.USER_ID
+REPLY_QUEUE = direct_reply.REPLY_QUEUE.encode()
+
+# What is remembered of a header: a message with it is persistent, it has a headers table; or it
+# needs thought.
+PERSISTENT, TABLE, THOUGHT = 1, 2, 4
 PLAIN_HEADERS_MAX = 256  # remembered per session
+PLAIN_HEADER_BYTES_MAX = 512  # longer ones hold ids and do not come again
 
 
 def absorb(session: Session, data: bytes, offset: int) -> tuple[int, bool]:
@@ -39,11 +52,9 @@ def absorb(session: Session, data: bytes, offset: int) -> tuple[int, bool]:
     Returns the offset of the first byte that was not taken, and whether that is the start of
     something that needs only more bytes. Otherwise the frame there is for the slow way.
     """
-    vhost, end = session.vhost, len(data)
-    if session.routes_generation != vhost.generation:
-        session.routes_generation = vhost.generation
-        session.routes.clear()
-    routes = session.routes
+    end = len(data)
+    session.routes.refresh(session.vhost.generation)
+    routes = session.routes.by_frame
     while True:
         if end - offset < 12:
             return offset, False
@@ -51,7 +62,7 @@ def absorb(session: Session, data: bytes, offset: int) -> tuple[int, bool]:
         if method == PUBLISH and data[offset] == 1:
             size = int.from_bytes(data[offset + 3 : offset + 7], "big")
             behind = offset + size + 8
-            route = routes.get(data[offset:behind])
+            route = routes.get(data[offset:behind]) or _resolve(session, data[offset:behind])
             if route is None or route.channel.transaction is not None or route.channel.assembly:
                 return offset, False
             taken, incomplete = _take_publishes(session, route, data, offset, behind)
@@ -98,15 +109,17 @@ def _take_publishes(
             incomplete = not batch and end < header_end
             break
         header = data[header_start + 3 : header_end]
-        persistent = plain.get(header)
-        if persistent is None:
-            persistent = _examine(session, route, header)
-        if persistent is None:
+        known = plain.get(header)
+        if known is None:
+            known = _examine(session, header)
+        if known == THOUGHT or (known & TABLE and route.uses_headers):
             break
+        persistent = known & PERSISTENT == PERSISTENT
         body_bytes = int.from_bytes(header[8:16], "big")
         following = header_end + body_bytes + 8
         prefix = data[offset : header_end + 7]
-        if prefix[-7:] != b"\x03" + method[1:3] + header[12:16] or body_bytes > payload_max:
+        body_prefix = b"\x03" + method[1:3] + header[12:16]
+        if not 0 < body_bytes <= payload_max or not prefix.endswith(body_prefix):
             break  # no body, or one in several frames
         if end < following:
             incomplete = not batch
@@ -131,28 +144,47 @@ def _take_publishes(
     return offset, incomplete
 
 
-def _examine(session: Session, route: Route, header: bytes) -> bool | None:
-    """Whether a message with this header is persistent; None if it needs thought."""
-    flags = content.flags(header) if len(header) > 18 else THOUGHTFUL
-    if flags & (THOUGHTFUL | content.HEADERS):
+def _resolve(session: Session, frame: bytes) -> Route | None:
+    """The route of a publish that was not seen before; None if the slow way has to look at it."""
+    channel = session.channels.get(int.from_bytes(frame[1:3], "big"))
+    fields = publish_fields(frame)
+    if channel is None or channel.closing or fields is None or fields.immediate:
         return None
-    if content.body_size(header) > session.broker.config.message.size_bytes_max:
+    try:
+        route = resolve(channel, fields.exchange, fields.routing_key, fields.mandatory)
+    except errors.AmqpError:
         return None
+    session.routes.remember(frame, route)
+    return None if route.mandatory and not route.queues else route
+
+
+def _examine(session: Session, header: bytes) -> int:
+    """What is to be known of a header: PERSISTENT and TABLE bits, or THOUGHT."""
+    flags = content.flags(header) if len(header) > content.PROPERTIES_OFFSET else THOUGHTFUL
+    if flags & THOUGHTFUL or content.body_size(header) > session.message_bytes_max:
+        return THOUGHT
+    if flags & content.REPLY_TO and REPLY_QUEUE in header:
+        return THOUGHT
+    if flags & content.HEADERS and may_select_keys(header):
+        return THOUGHT
     try:
         content.check(header)
     except (ValueError, IndexError):
-        return None  # the slow way refuses it
-    if len(session.plain_headers) >= PLAIN_HEADERS_MAX:
-        session.plain_headers.clear()
-    persistent = content.is_persistent(header)
-    session.plain_headers[header] = persistent
-    return persistent
+        return THOUGHT  # the slow way refuses it
+    known = PERSISTENT if content.is_persistent(header) else 0
+    if flags & content.HEADERS:
+        known |= TABLE
+    if len(header) <= PLAIN_HEADER_BYTES_MAX:
+        if len(session.plain_headers) >= PLAIN_HEADERS_MAX:
+            session.plain_headers.clear()
+        session.plain_headers[header] = known
+    return known
 
 
 def _post(session: Session, route: Route, batch: list[Message], size: int) -> None:
     """Puts a batch into the inboxes of its queues."""
     broker, channel = session.broker, route.channel
-    session.feeds = route.queues
+    session.posted(route.queues)
     broker.counters.published += len(batch)
     if not route.queues:
         broker.counters.unroutable_dropped += len(batch)
@@ -235,7 +267,7 @@ def deliver(
         )
     output = session.output
     pieces = output.pieces
-    body_bytes_max = session.frame_bytes_max - 3 or 1 << 62
+    body_bytes_max = session.frame_bytes_max - 3
     number = channel.number.to_bytes(2, "big")
     envelope = header = None
     prefix = middle = b""

@@ -12,16 +12,11 @@ from amqpd import errors
 from amqpd.broker.message import Envelope
 from amqpd.broker.permissions import check
 from amqpd.broker.routing import route
-from amqpd.wire import content
-from amqpd.wire.methods import Basic
 
 if TYPE_CHECKING:
     from amqpd.broker.exchanges.exchange import Exchange
     from amqpd.broker.routing import Target
     from amqpd.session.channel import Channel
-
-# Properties that always need thought: they are checked, rewritten or select further queues.
-THOUGHTFUL = content.EXPIRATION | content.USER_ID | content.REPLY_TO
 
 
 class Route:
@@ -30,32 +25,51 @@ class Route:
     Attributes:
         queues: for a message without headers.
         uses_headers: the headers have a say in where it goes.
-        durable: one of the queues is.
     """
 
-    __slots__ = (
-        "channel",
-        "durable",
-        "envelope",
-        "exchange",
-        "mandatory",
-        "queues",
-        "uses_headers",
-    )
+    __slots__ = ("channel", "envelope", "exchange", "mandatory", "queues", "uses_headers")
 
-    def __init__(self, channel: Channel, exchange: Exchange, method: Basic.Publish) -> None:
+    def __init__(
+        self, channel: Channel, exchange: Exchange, routing_key: str, mandatory: bool
+    ) -> None:
         self.channel = channel
         self.exchange = exchange
-        self.mandatory = bool(method.mandatory)
-        self.envelope = Envelope(exchange.name, method.routing_key)
+        self.mandatory = mandatory
+        self.envelope = Envelope(exchange.name, routing_key)
         self.queues: tuple[Target, ...]
-        self.queues, self.uses_headers = route(
-            channel.session.vhost, exchange, [method.routing_key], {}
-        )
-        self.durable = any(queue.durable for queue in self.queues)
+        self.queues, self.uses_headers = route(channel.session.vhost, exchange, [routing_key], {})
 
 
-def resolve(channel: Channel, method: Basic.Publish) -> Route:
+class Routes:
+    """The routes that one session remembers.
+
+    Attributes:
+        by_frame: by the bytes of the method frame. Call `refresh` before looking there.
+    """
+
+    __slots__ = ("_generation", "_limit", "by_frame")
+
+    def __init__(self, limit: int) -> None:
+        self.by_frame: dict[bytes, Route] = {}
+        self._limit = limit
+        self._generation = -1
+
+    def refresh(self, generation: int) -> None:
+        """Forgets all if messages may go elsewhere now."""
+        if generation != self._generation:
+            self._generation = generation
+            self.by_frame.clear()
+
+    def remember(self, frame: bytes, route: Route) -> None:
+        """Keeps a route, unless messages come back from it: those always need thought."""
+        if route.mandatory and not route.queues:
+            return
+        if len(self.by_frame) >= self._limit:
+            self.by_frame.clear()
+        self.by_frame[frame] = route
+
+
+def resolve(channel: Channel, exchange_name: str, routing_key: str, mandatory: bool) -> Route:
     """The route of a publish.
 
     Raises:
@@ -63,10 +77,10 @@ def resolve(channel: Channel, method: Basic.Publish) -> Route:
             does not exist.
     """
     actor = channel.session.actor
-    check(actor, "write", "exchange", method.exchange)
-    exchange = actor.vhost.exchange(method.exchange)
+    check(actor, "write", "exchange", exchange_name)
+    exchange = actor.vhost.exchange(exchange_name)
     if exchange.internal:
         raise errors.access_refused(
-            f"cannot publish to internal {actor.vhost.words('exchange', exchange.name)}"
+            f"cannot publish to internal {actor.vhost.words('exchange', exchange_name)}"
         )
-    return Route(channel, exchange, method)
+    return Route(channel, exchange, routing_key, mandatory)

@@ -58,5 +58,7 @@ class Transaction:
         """Forgets the publishes; what was settled is unsettled again."""
         self.publishes, self.bytes = [], 0
         settlements, self.settlements = self.settlements, []
+        unsettled: dict[int, Delivery] = {}
         for settlement in settlements:
-            channel.unacked.restore(settlement.deliveries)
+            unsettled.update(settlement.deliveries)
+        channel.unacked.restore(unsettled)

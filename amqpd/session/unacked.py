@@ -22,8 +22,8 @@ class Unacked:
         self.by_tag: dict[int, Delivery] = {}
         self._lowest = 1  # no outstanding tag is below
 
-    def take(self, tag: int, multiple: bool, last_tag: int) -> list[Delivery]:
-        """Removes what an ack, nack or reject of the tag speaks for, in the order of the tags.
+    def take(self, tag: int, multiple: bool, last_tag: int) -> dict[int, Delivery]:
+        """Removes what an ack, nack or reject of the tag speaks for; by tag, in their order.
 
         Args:
             last_tag: the last delivery tag that the channel has given out.
@@ -38,20 +38,23 @@ class Unacked:
         if tag not in by_tag:
             raise errors.precondition_failed(f"unknown delivery tag {tag}")
         if not multiple:
-            return [by_tag.pop(tag)]
-        # Tags only rise, so the walk from the lowest passes each tag once in a channel's life.
-        taken = [by_tag.pop(each) for each in range(self._lowest, tag + 1) if each in by_tag]
+            return {tag: by_tag.pop(tag)}
+        # Either walk costs no more than what the channel has given out since the last one.
+        if tag - self._lowest < 2 * len(by_tag):
+            tags = [each for each in range(self._lowest, tag + 1) if each in by_tag]
+        else:
+            tags = [each for each in by_tag if each <= tag]
         self._lowest = tag + 1
-        return taken
+        return {each: by_tag.pop(each) for each in tags}
 
-    def take_all(self, last_tag: int) -> list[Delivery]:
+    def take_all(self, last_tag: int) -> dict[int, Delivery]:
         """Removes everything."""
-        taken = list(self.by_tag.values())
-        self.by_tag = {}
+        taken, self.by_tag = self.by_tag, {}
         self._lowest = last_tag + 1
         return taken
 
     def restore(self, deliveries: dict[int, Delivery]) -> None:
         """Puts entries back at their tags (tx.rollback)."""
-        self.by_tag = dict(sorted((self.by_tag | deliveries).items()))
-        self._lowest = min(self.by_tag, default=self._lowest)
+        if deliveries:
+            self.by_tag = dict(sorted((self.by_tag | deliveries).items()))
+            self._lowest = min(self._lowest, next(iter(self.by_tag)))

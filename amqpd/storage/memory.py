@@ -23,7 +23,7 @@ from amqpd.broker.journal import (
 )
 from amqpd.broker.message import Message
 
-BindingKey = tuple[str, str, str, str, str, bytes]
+BindingKey = tuple[str, str, str, bytes]
 
 
 class MemoryStore:
@@ -32,14 +32,15 @@ class MemoryStore:
     Attributes:
         exchanges: by vhost and name.
         queues: by their number in the journal.
-        bindings: by vhost, source, kind and name of the destination, key and encoded arguments.
+        bindings: by vhost and source, then by kind and name of the destination, key and encoded
+            arguments.
         messages: by queue, then by their number in it.
     """
 
     def __init__(self) -> None:
         self.exchanges: dict[tuple[str, str], ExchangeAdded] = {}
         self.queues: dict[int, QueueAdded] = {}
-        self.bindings: dict[BindingKey, Bound] = {}
+        self.bindings: dict[tuple[str, str], dict[BindingKey, Bound]] = {}
         self.messages: dict[int, dict[int, Message]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             ExchangeAdded: self._add_exchange,
@@ -63,7 +64,7 @@ class MemoryStore:
 
     def _remove_exchange(self, removed: ExchangeRemoved) -> None:
         del self.exchanges[removed.vhost, removed.name]
-        self._remove_bindings(removed.vhost, removed.name)
+        self.bindings.pop((removed.vhost, removed.name), None)
 
     def _add_queue(self, added: QueueAdded) -> None:
         self.queues[added.queue_id] = added
@@ -74,15 +75,13 @@ class MemoryStore:
         del self.messages[removed.queue_id]
 
     def _bind(self, bound: Bound) -> None:
-        self.bindings[_key(bound)] = bound
+        self.bindings.setdefault((bound.vhost, bound.source), {})[_key(bound)] = bound
 
     def _unbind(self, unbound: Unbound) -> None:
-        self.bindings.pop(_key(unbound), None)
-
-    def _remove_bindings(self, vhost: str, source: str) -> None:
-        """An exchange takes the bindings that leave from it along."""
-        for key in [key for key in self.bindings if key[:2] == (vhost, source)]:
-            del self.bindings[key]
+        source = unbound.vhost, unbound.source
+        self.bindings[source].pop(_key(unbound))
+        if not self.bindings[source]:
+            del self.bindings[source]
 
     def _enqueue(self, enqueued: Enqueued) -> None:
         self.messages[enqueued.queue_id].update(
@@ -97,8 +96,6 @@ class MemoryStore:
 
 def _key(binding: Bound | Unbound) -> BindingKey:
     return (
-        binding.vhost,
-        binding.source,
         binding.destination_kind,
         binding.destination,
         binding.binding_key,

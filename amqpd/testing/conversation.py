@@ -6,8 +6,9 @@ beside the files describes the language. `conversation_play` plays it against a 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from amqpd.testing.conversation_frames import (
     CLOSES,
@@ -40,7 +41,7 @@ class Step:
     """One line: who does what.
 
     `verb` is `>` (the client sends), `<` (the broker must answer), `connects`, `opens`, `closes`,
-    `drops` or `wait`. `what` is a method's name or one of FRAMES or EXPECTATIONS. Of an
+    `drops`, `stops` (the broker) or `wait`. `what` is a method's name or one of FRAMES or EXPECTATIONS. Of an
     expectation `also` are those that may come before or after it, `difference` what RabbitMQ 3.10
     answers instead.
     """
@@ -64,13 +65,15 @@ class Conversation:
 
     `only` is "" for a conversation that every broker must pass, "4.x" for one that RabbitMQ 3.10
     cannot, "core" for one that only amqpd's core can (it needs a clock of its own, say).
+    `permissions` are what guest may configure, write and read, where that is not everything.
     """
 
     file: str
     number: int
     title: str
-    only: str
-    steps: tuple[Step, ...]
+    only: str = ""
+    permissions: dict[str, str] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
 
     @property
     def name(self) -> str:
@@ -93,27 +96,37 @@ def parse(text: str, file: str) -> list[Conversation]:
         ConversationError: with the number of the line that is wrong.
     """
     conversations: list[Conversation] = []
-    heads: list[tuple[int, str, str]] = []
     steps: list[Step] = []
     for number, line in _lines(text):
         try:
             if line.startswith("==="):
-                _finish(conversations, heads, steps, file)
-                heads.append((number, line.strip("= "), ""))
-            elif not heads:
+                _finish(conversations, steps)
+                conversations.append(Conversation(file, number, line.strip("= ")))
+            elif not conversations:
                 raise ValueError("a conversation starts with `=== title`")
-            elif only := re.fullmatch(r"only (4\.x|core): \S.*", line):
-                heads[-1] = (*heads[-1][:2], only[1])
+            elif not steps and (head := _head(line)):
+                conversations[-1] = replace(conversations[-1], **head)
             else:
                 _add(steps, _step(number, line))
         except ValueError as error:
             raise ConversationError(f"{file}, line {number}: {error}") from error
-    _finish(conversations, heads, steps, file)
+    _finish(conversations, steps)
     titles = [conversation.title for conversation in conversations]
     for title in titles:
         if titles.count(title) > 1:
             raise ConversationError(f"{file}: two conversations are called {title!r}")
     return conversations
+
+
+def _head(line: str) -> dict[str, Any]:
+    """What a line behind the title says about the whole conversation; nothing for other lines."""
+    if only := re.fullmatch(r"only (4\.x|core): \S.*", line):
+        return {"only": only[1]}
+    if may := re.fullmatch(r"guest may (.+)", line):
+        _, arguments, _ = _words(may[1])
+        _check_names("guest", arguments, ("configure", "write", "read"))
+        return {"permissions": {name: item.value({}) for name, item in arguments.items()}}
+    return {}
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -130,18 +143,15 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         yield number, joined
 
 
-def _finish(
-    conversations: list[Conversation],
-    heads: list[tuple[int, str, str]],
-    steps: list[Step],
-    file: str,
-) -> None:
-    if heads:
-        number, title, only = heads.pop()
-        if not steps:
-            raise ConversationError(f"{file}, line {number}: a conversation without lines")
-        conversations.append(Conversation(file, number, title, only, tuple(steps)))
-        steps.clear()
+def _finish(conversations: list[Conversation], steps: list[Step]) -> None:
+    """Gives the last conversation its steps."""
+    if not conversations:
+        return
+    last = conversations[-1]
+    if not steps:
+        raise ConversationError(f"{last.file}, line {last.number}: a conversation without lines")
+    conversations[-1] = replace(last, steps=tuple(steps))
+    steps.clear()
 
 
 def _add(steps: list[Step], step: Step) -> None:
@@ -163,6 +173,8 @@ def _add(steps: list[Step], step: Step) -> None:
 def _step(number: int, line: str) -> Step:
     if wait := re.fullmatch(r"wait (\S+)", line):
         return Step(number, "wait", words=(parse_expression(wait[1]),), text=line)
+    if line == "the broker stops":
+        return Step(number, "stops", text=line)
     head = re.match(r"([a-z])([<>&~])\s+|([a-z]) (connects|opens|closes|drops)(?:\s+|$)", line)
     if not head:
         raise ValueError(f"cannot read {line!r}")

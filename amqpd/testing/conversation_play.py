@@ -37,7 +37,9 @@ SILENT_CLOSE_S = 3.0
 class Peer(Protocol):
     """One client connection to some broker."""
 
-    closed: bool  # the broker closed the connection and all its bytes have been received
+    @property
+    def closed(self) -> bool:
+        """The broker closed the connection, and all its bytes have been received."""
 
     def send(self, data: bytes) -> None: ...
 
@@ -61,6 +63,9 @@ class Stage(Protocol):
     def connect(self) -> Peer: ...
 
     def wait(self, seconds: float) -> None: ...
+
+    def stop(self) -> None:
+        """Stops the broker as SIGTERM does."""
 
 
 class MismatchError(AssertionError):
@@ -142,6 +147,8 @@ class _Player:
                 self.stage.wait(float(step.words[0].value(self.captures)))
             case "connects":
                 self._connects(step)
+            case "stops":
+                self.stage.stop()
             case "opens":
                 self._opens(self._line(step.who), [int(word.source) for word in step.words])
             case "closes":

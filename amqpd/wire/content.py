@@ -10,14 +10,21 @@ Source: AMQP 0-9-1 sections 2.3.5 and 4.2.6.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 from amqpd.wire import tables
 from amqpd.wire.arguments import NO_ARGUMENTS, Arguments, arguments_at
-from amqpd.wire.constants import CLASS_BASIC, FRAME_END_BYTE, FRAME_OVERHEAD_BYTES
+from amqpd.wire.constants import (
+    CLASS_BASIC,
+    FRAME_END,
+    FRAME_END_BYTE,
+    FRAME_OVERHEAD_BYTES,
+)
 
 FLAGS_OFFSET = 16
 PROPERTIES_OFFSET = 18
 BODY_SIZE = slice(8, 16)
+BASIC_WEIGHT_0 = CLASS_BASIC.to_bytes(2, "big") + b"\x00\x00"
 
 # Property bits, in the order in which the properties stand in the header, and how each is encoded:
 # "s" short string, "t" table, or a number of bytes.
@@ -85,6 +92,12 @@ def locate(header: bytes, bit: int) -> tuple[int, int] | None:
     return None
 
 
+@cache  # at most one entry for each of the 2**14 sets of properties
+def _kinds(present: int) -> tuple[str | int, ...]:
+    """How the properties are encoded that the bits say are there, in their order."""
+    return tuple(kind for bit, kind in LAYOUT if present & bit)
+
+
 def _end_of(header: bytes, kind: str | int, offset: int) -> int:
     if kind == "s":
         return offset + 1 + header[offset]
@@ -95,18 +108,21 @@ def _end_of(header: bytes, kind: str | int, offset: int) -> int:
 
 def check(header: bytes) -> None:
     """Raises ValueError unless the header is well formed, its headers table included."""
-    if header[4] << 8 | header[5] != CLASS_BASIC:
-        raise ValueError(f"content of class {header[4] << 8 | header[5]}")
+    if header[4:8] != BASIC_WEIGHT_0:
+        raise ValueError(f"content of class and weight {header[4:8].hex()}")
+    if header[-1] != FRAME_END:
+        raise ValueError("a wrong end octet")
     present = flags(header)
     if present & ~KNOWN_FLAGS:
         raise ValueError("property flags that AMQP 0-9-1 does not have")
     offset, end = PROPERTIES_OFFSET, len(header) - 1
-    for bit, kind in LAYOUT:
-        if not present & bit:
-            continue
-        if bit == HEADERS:
-            tables.entries(header[:end], offset)
-        offset = _end_of(header, kind, offset)
+    for kind in _kinds(present):
+        if kind == "s":
+            offset += 1 + header[offset]
+        elif kind == "t":
+            offset = tables.check(header, offset, end)
+        else:
+            offset += int(kind)
     if offset != end:
         raise ValueError("the properties do not fill their frame")
 

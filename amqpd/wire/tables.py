@@ -102,6 +102,37 @@ def _sized(data: bytes, offset: int, end: int) -> tuple[int, int]:
     return start, behind
 
 
+def check(data: bytes, offset: int, limit: int, depth: int = 0) -> int:
+    """The byte behind the table at `offset`, which is well formed and ends before `limit`.
+
+    `entries` without the entries, for every message with headers.
+
+    Raises:
+        ValueError, IndexError: the table is not well formed.
+    """
+    start, end = _sized(data, offset, limit)
+    while start < end:
+        name = data[start + 1 : start + 1 + data[start]]
+        if not name.isascii():
+            name.decode()
+        start += 2 + data[start]
+        kind = data[start - 1]
+        if kind == _LONG_STRING:
+            start += 4 + int.from_bytes(data[start : start + 4], "big")
+        elif (size := _SIZES[kind]) >= 0:
+            start += size
+        else:
+            start = _skip(data, data[start - 1 : start], start, end, depth)
+    if start != end:
+        raise ValueError("a field runs over the end of its table")
+    return end
+
+
+_LONG_STRING = ord("S")
+# By the octet of the type; -1 for those that say their size themselves, and unknown ones.
+_SIZES = [_FIXED_SIZES.get(bytes((octet,)), -1) for octet in range(256)]
+
+
 def timestamps(data: bytes, offset: int) -> list[int]:
     """Where the type letters of all timestamps in the table at `offset` are, nested ones too.
 

@@ -22,5 +22,7 @@ class Direct:
         if not bound:
             del self._by_key[binding.key]
 
-    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
-        return [binding.destination for binding in self._by_key.get(routing_key, ())]
+    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]:
+        return [
+            binding.destination for key in routing_keys for binding in self._by_key.get(key, ())
+        ]

@@ -11,8 +11,8 @@ from amqpd.wire.arguments import Arguments
 class Router(Protocol):
     """The seam between an exchange and its type. One file a type implements it.
 
-    `route` answers the bindings that match; the same destination may be in it more than once.
-    `uses_headers` says whether `route` looks at the headers of a message.
+    `route` answers where the bindings lead that match any of the routing keys; the same destination
+    may be in it more than once. `uses_headers` says whether it looks at the headers of a message.
     """
 
     uses_headers: bool
@@ -21,7 +21,7 @@ class Router(Protocol):
 
     def unbind(self, binding: Binding) -> None: ...
 
-    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]: ...
+    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]: ...
 
 
 class Exchange:

@@ -19,5 +19,5 @@ class Fanout:
     def unbind(self, binding: Binding) -> None:
         del self._bound[binding]
 
-    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
+    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]:
         return [binding.destination for binding in self._bound]

@@ -25,20 +25,46 @@ class Headers:
     uses_headers = True
 
     def __init__(self) -> None:
-        self._bound: dict[Binding, None] = {}
+        self._bound: dict[Binding, Pattern] = {}
 
     def bind(self, binding: Binding) -> None:
-        self._bound[binding] = None
+        self._bound[binding] = Pattern(binding.arguments.values)
 
     def unbind(self, binding: Binding) -> None:
         del self._bound[binding]
 
-    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
+    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]:
+        plain = {name: _plain(value) for name, value in headers.items()}
         return [
-            binding.destination
-            for binding in self._bound
-            if matches(binding.arguments.values, headers)
+            binding.destination for binding, pattern in self._bound.items() if pattern.takes(plain)
         ]
+
+
+class Pattern:
+    """What a binding wants of a message's headers.
+
+    Args:
+        arguments: the binding's.
+    """
+
+    __slots__ = ("_all", "_wanted")
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        mode = arguments.get("x-match", "all")
+        with_x = mode.endswith("-with-x")
+        self._all = mode.startswith("all")
+        self._wanted = [
+            (name, _plain(value))
+            for name, value in arguments.items()
+            if name != "x-match" and (with_x or not name.startswith("x-"))
+        ]
+
+    def takes(self, headers: dict[str, Any]) -> bool:
+        """Whether a message with these headers, made plain, goes through the binding."""
+        found = (
+            name in headers and _same(wanted, headers[name]) for name, wanted in self._wanted
+        )
+        return all(found) if self._all else any(found)
 
 
 def check_match_argument(arguments: Arguments) -> None:
@@ -62,25 +88,9 @@ def check_match_argument(arguments: Arguments) -> None:
         )
 
 
-def matches(arguments: dict[str, Any], headers: dict[str, Any]) -> bool:
-    """Whether a binding with these arguments takes a message with these headers."""
-    mode = arguments.get("x-match", "all")
-    with_x = mode.endswith("-with-x")
-    wanted = [
-        (name, value)
-        for name, value in arguments.items()
-        if name != "x-match" and (with_x or not name.startswith("x-"))
-    ]
-    found = (name in headers and _same(value, headers[name]) for name, value in wanted)
-    return all(found) if mode.startswith("all") else any(found)
-
-
 def _same(wanted: Any, value: Any) -> bool:
     """Equal in value and in kind; void wants only that the header is there."""
-    if wanted is None:
-        return True
-    wanted, value = _plain(wanted), _plain(value)
-    return bool(type(wanted) is type(value) and wanted == value)
+    return wanted is None or bool(type(wanted) is type(value) and wanted == value)
 
 
 def _plain(value: Any) -> Any:

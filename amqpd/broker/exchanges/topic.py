@@ -2,8 +2,9 @@
 
 A key is words between dots, the empty key no words; `*` in a binding key stands for one word, `#`
 for any number of words, none included. The walk carries the set of nodes that the words so
-far can have led to, so its cost is the number of words times the patterns that still match, never
-the number of bindings, and several `#` in one key cannot make it explode.
+far can have led to, so its cost is the number of words times the patterns that still match, not
+the number of bindings, and several `#` in one key cannot make it explode. (Many bindings that are
+long, all wildcards and all different are still many patterns.)
 
 Source: RabbitMQ, "Topic exchanges"; AMQP 0-9-1 section 3.1.3.3.
 """
@@ -54,7 +55,16 @@ class Topic:
                 break
             del parent.children[word]
 
-    def route(self, routing_key: str, headers: dict[str, Any]) -> list[Destination]:
+    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]:
+        found: dict[Destination, None] = {}
+        for key in routing_keys:
+            for node in self._reached(key):
+                for binding in node.bound:
+                    found[binding.destination] = None
+        return list(found)
+
+    def _reached(self, routing_key: str) -> dict[_Node, None]:
+        """The nodes whose binding keys match."""
         # A dict is the ordered set: the same queues in the same order on every run.
         reached = _with_empty_hashes({self._root: None})
         for word in _words(routing_key):
@@ -67,9 +77,9 @@ class Topic:
                     if child is not None:
                         following[child] = None
             if not following:
-                return []
+                return {}
             reached = _with_empty_hashes(following)
-        return [binding.destination for node in reached for binding in node.bound]
+        return reached
 
 
 def _words(key: str) -> list[str]:

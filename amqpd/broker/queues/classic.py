@@ -14,9 +14,12 @@ from typing import NamedTuple
 from amqpd.broker.message import BODY, Message
 
 # A chunk grows by small batches up to this many messages or bytes, and so does what one take hands
-# out: a run is at most a chunk, and a chunk at most this and one read of a socket.
+# out: a run is at most a chunk.
 CHUNK_MESSAGES_MAX = 1024
 CHUNK_BYTES_MAX = 65_536
+# One read of a socket makes one chunk. More comes together only at the commit of a transaction.
+PUT_MESSAGES_MAX = 8192
+PUT_BYTES_MAX = 1_048_576
 
 
 class Run(NamedTuple):
@@ -61,11 +64,19 @@ class Classic:
             chunks[-1] += messages
             self._sizes[-1] += size
         else:
-            chunks.append(messages)
-            self._sizes.append(size)
+            self._append(messages, size)
         self.ready += count
         self.next_number = first + count
         return first
+
+    def _append(self, messages: list[Message], size: int) -> None:
+        """New chunks, each with about as many bytes as a chunk may have."""
+        pieces = max(-(-len(messages) // PUT_MESSAGES_MAX), -(-size // PUT_BYTES_MAX))
+        step = -(-len(messages) // pieces)
+        for start in range(0, len(messages), step):
+            chunk = messages[start : start + step] if pieces > 1 else messages
+            self._chunks.append(chunk)
+            self._sizes.append(size if pieces == 1 else sum([len(each[BODY]) for each in chunk]))
 
     def take(self, limit: int) -> Run:
         """Removes at least one and at most `limit` messages from the head, which has some."""

@@ -113,10 +113,15 @@ class Queue:
         """Deals one run to several consumers, one message each in turn."""
         ways = len(takers)
         run = self.backlog.take(min(room for _, room in takers) * ways)
-        for place, (consumer, _) in enumerate(takers[: len(run.messages)]):
-            self._give(
-                consumer, run.numbers[place::ways], run.messages[place::ways], run.redelivered
-            )
+        numbers, messages = run.numbers, run.messages
+        if len({consumer.channel for consumer, _ in takers}) == ways:
+            for place, (consumer, _) in enumerate(takers[: len(messages)]):
+                self._give(consumer, numbers[place::ways], messages[place::ways], run.redelivered)
+        else:
+            # What goes out on one channel keeps its order, whoever it is for.
+            for place, message in enumerate(messages):
+                consumer = takers[place % ways][0]
+                self._give(consumer, numbers[place : place + 1], [message], run.redelivered)
         self.selection.took(takers, len(run.messages))
 
     def _give(

@@ -7,6 +7,7 @@ not grow with the consumers that are full or idle.
 Source: RabbitMQ, "Consumer priorities" and "Consumer acknowledgements" (round-robin).
 """
 
+from bisect import insort
 from collections import deque
 
 from amqpd.broker.consumer import Consumer
@@ -19,62 +20,73 @@ class Selection:
         consumers: all of them, in the order in which they came.
     """
 
-    __slots__ = ("_priorities", "_turns", "consumers")
+    __slots__ = ("_order", "_turns", "consumers")
 
     def __init__(self) -> None:
         self.consumers: dict[Consumer, None] = {}
+        # Turns in which someone stands, by priority, and their priorities negated: highest first.
         self._turns: dict[int, deque[Consumer]] = {}
-        self._priorities: list[int] = []  # highest first
+        self._order: list[int] = []
 
     def add(self, consumer: Consumer) -> None:
         self.consumers[consumer] = None
-        if consumer.priority not in self._turns:
-            self._turns[consumer.priority] = deque()
-            self._priorities = sorted(self._turns, reverse=True)
         self.rejoin(consumer)
 
     def remove(self, consumer: Consumer) -> None:
         del self.consumers[consumer]
-        turn = self._turns[consumer.priority]
         if consumer.waiting:
+            turn = self._turns[consumer.priority]
             turn.remove(consumer)
             consumer.waiting = False
-        if not any(other.priority == consumer.priority for other in self.consumers):
-            del self._turns[consumer.priority]
-            self._priorities.remove(consumer.priority)
+            self._forget_if_empty(consumer.priority)
+
+    def clear(self) -> list[Consumer]:
+        """Removes all; who they were."""
+        gone = list(self.consumers)
+        for consumer in gone:
+            consumer.waiting = False
+        self.consumers.clear()
+        self._turns.clear()
+        self._order.clear()
+        return gone
 
     def rejoin(self, consumer: Consumer) -> None:
         """The consumer may have room again."""
         if not consumer.waiting:
             consumer.waiting = True
-            self._turns[consumer.priority].append(consumer)
+            self._turn(consumer.priority).append(consumer)
 
     def takers(self, count: int) -> list[tuple[Consumer, int]]:
         """Up to `count` consumers with their room, in turn, all of the highest priority with room.
 
         They are out of the turn until `took` puts them back.
         """
-        for priority in self._priorities:
-            turn = self._turns[priority]
-            found: list[tuple[Consumer, int]] = []
-            while turn and len(found) < count:
-                consumer = turn[0]
-                if consumer.shares_limit and found:
-                    break
-                turn.popleft()
-                consumer.waiting = False
-                room = consumer.channel.room(consumer)
-                if room > 0:
-                    found.append((consumer, room))
-                if consumer.shares_limit and found:
-                    return [(consumer, 1)]
+        while self._order:
+            priority = -self._order[0]
+            found = self._with_room(self._turns[priority], count)
+            self._forget_if_empty(priority)
             if found:
                 return found
         return []
 
+    def _with_room(self, turn: deque[Consumer], count: int) -> list[tuple[Consumer, int]]:
+        found: list[tuple[Consumer, int]] = []
+        while turn and len(found) < count:
+            consumer = turn[0]
+            if consumer.shares_limit and found:
+                break
+            turn.popleft()
+            consumer.waiting = False
+            room = consumer.channel.room(consumer)
+            if room > 0:
+                found.append((consumer, room))
+                if consumer.shares_limit:
+                    return [(consumer, 1)]
+        return found
+
     def took(self, takers: list[tuple[Consumer, int]], count: int) -> None:
         """`count` messages were dealt to `takers` in turn: they stand in line again."""
-        turn = self._turns[takers[0][0].priority]
+        turn = self._turn(takers[0][0].priority)
         served = count % len(takers) if count > len(takers) else min(count, len(takers))
         if count < len(takers):
             # Those without a message keep their place at the front.
@@ -87,3 +99,15 @@ class Selection:
         for consumer, _ in again:
             consumer.waiting = True
             turn.append(consumer)
+
+    def _turn(self, priority: int) -> deque[Consumer]:
+        turn = self._turns.get(priority)
+        if turn is None:
+            turn = self._turns[priority] = deque()
+            insort(self._order, -priority)
+        return turn
+
+    def _forget_if_empty(self, priority: int) -> None:
+        if not self._turns[priority]:
+            del self._turns[priority]
+            self._order.remove(-priority)

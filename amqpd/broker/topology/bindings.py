@@ -8,9 +8,10 @@ from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination, identity
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.exchanges.headers import check_match_argument
-from amqpd.broker.journal import Bound, Unbound
+from amqpd.broker.journal import Bound
 from amqpd.broker.permissions import Actor, check
 from amqpd.broker.topology.names import cleaned
+from amqpd.broker.topology.removal import remove_binding
 from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
@@ -76,38 +77,6 @@ def unbind(
     binding = exchange.bindings.get(identity(end, key, arguments))
     if binding is not None:
         remove_binding(broker, actor, binding)
-
-
-def remove_binding(broker: Broker, actor: Actor, binding: Binding) -> None:
-    """Takes the binding away, and its source if it is an auto-delete exchange without another."""
-    source = binding.source
-    source.unbind(binding)
-    actor.vhost.generation += 1
-    if binding.durable:
-        broker.journal.append(
-            Unbound(
-                actor.vhost.name,
-                source.name,
-                binding.destination.kind,
-                binding.destination.name,
-                binding.key,
-                binding.arguments.encoded,
-            )
-        )
-    unused = source.auto_delete and not source.bindings
-    if unused and actor.vhost.exchanges.get(source.name) is source:
-        # Imported here because the two delete each other: a binding its source, an exchange
-        # the bindings that lead to it.
-        from amqpd.broker.topology.exchanges import remove_exchange
-
-        remove_exchange(broker, actor, source)
-
-
-def remove_bindings_to(broker: Broker, actor: Actor, destination: Destination) -> None:
-    """Takes away all bindings that lead to something that is gone."""
-    for binding in list(destination.incoming):
-        if binding in destination.incoming:
-            remove_binding(broker, actor, binding)
 
 
 def _permitted(

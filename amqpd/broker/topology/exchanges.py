@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.exchange import Exchange
-from amqpd.broker.journal import ExchangeAdded, ExchangeRemoved
+from amqpd.broker.journal import ExchangeAdded
 from amqpd.broker.permissions import Actor, check
-from amqpd.broker.topology.bindings import remove_bindings_to
 from amqpd.broker.topology.names import cleaned
+from amqpd.broker.topology.removal import remove_exchange
 from amqpd.broker.vhost import RESERVED_PREFIX
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
@@ -100,18 +100,6 @@ def delete_exchange(broker: Broker, actor: Actor, name: str, *, if_unused: bool)
     if if_unused and exchange.bindings:
         raise errors.precondition_failed(f"{vhost.words('exchange', name)} in use")
     remove_exchange(broker, actor, exchange)
-
-
-def remove_exchange(broker: Broker, actor: Actor, exchange: Exchange) -> None:
-    """Takes the exchange and all bindings from it and to it out of the vhost."""
-    vhost = actor.vhost
-    del vhost.exchanges[exchange.name]
-    vhost.generation += 1
-    for binding in list(exchange.bindings.values()):
-        exchange.unbind(binding)
-    if exchange.durable:
-        broker.journal.append(ExchangeRemoved(vhost.name, exchange.name))
-    remove_bindings_to(broker, actor, exchange)
 
 
 def check_not_default(name: str) -> None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker import arguments as queue_arguments
-from amqpd.broker.consumer import Consumer
-from amqpd.broker.journal import QueueAdded, QueueRemoved
+from amqpd.broker.journal import QueueAdded
 from amqpd.broker.permissions import Actor, check
 from amqpd.broker.queues.queue import Queue
-from amqpd.broker.topology.bindings import remove_bindings_to
 from amqpd.broker.topology.names import cleaned
+from amqpd.broker.topology.removal import remove_queue
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
 
@@ -151,34 +150,6 @@ def delete_queue(
     count = queue.ready
     remove_queue(broker, actor, queue)
     return count
-
-
-def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
-    """Takes the queue, its messages and its bindings out of the vhost and tells its consumers."""
-    del actor.vhost.queues[queue.name]
-    actor.vhost.generation += 1
-    broker.counters.queues_deleted += 1
-    queue.deleted = True
-    if queue.exclusive_owner is not None:
-        queue.exclusive_owner.exclusive_queues.pop(queue, None)
-    queue.purge()
-    if queue.durable:
-        broker.journal.append(QueueRemoved(queue.queue_id))
-    remove_bindings_to(broker, actor, queue)
-    for consumer in list(queue.selection.consumers):
-        queue.selection.remove(consumer)
-        consumer.channel.cancelled(consumer)
-
-
-def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consumer) -> None:
-    """A consumer leaves; an auto-delete queue goes with its last one."""
-    if queue.deleted or consumer not in queue.selection.consumers:
-        return
-    queue.selection.remove(consumer)
-    if queue.exclusive_consumer is consumer:
-        queue.exclusive_consumer = None
-    if queue.auto_delete and not queue.selection.consumers:
-        remove_queue(broker, actor, queue)
 
 
 def purge_queue(actor: Actor, name: str) -> int:

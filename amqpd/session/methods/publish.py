@@ -62,18 +62,13 @@ def publish(channel: Channel, assembly: Assembly) -> None:
 
 def remembered_route(channel: Channel, assembly: Assembly) -> Route:
     """The route of a publish, from the session's memory if it is there."""
-    session = channel.session
-    if session.routes_generation != session.vhost.generation:
-        session.routes_generation = session.vhost.generation
-        session.routes.clear()
+    routes, method = channel.session.routes, assembly.method
+    routes.refresh(channel.session.vhost.generation)
     key = frame(FRAME_METHOD, channel.number, assembly.frame)
-    found = session.routes.get(key)
+    found = routes.by_frame.get(key)
     if found is None:
-        found = resolve(channel, assembly.method)
-        if len(session.routes) >= session.broker.config.limits.envelopes_max:
-            session.routes.clear()
-        if found.queues or not found.mandatory:
-            session.routes[key] = found  # a message that comes back always needs thought
+        found = resolve(channel, method.exchange, method.routing_key, method.mandatory)
+        routes.remember(key, found)
     return found
 
 
@@ -131,7 +126,10 @@ def _queues(
     selects = may_select_keys(header)
     if not selects and not (route_to.uses_headers and content.flags(header) & content.HEADERS):
         return route_to.queues, message
-    headers = content.headers(header)
+    try:
+        headers = content.headers(header)
+    except ValueError as error:
+        raise errors.frame_error(f"cannot decode the headers table: {error}") from error
     keys = [envelope.routing_key, *sender_selected_keys(headers)]
     queues, _ = route(channel.session.vhost, route_to.exchange, keys, headers.values)
     if "BCC" in headers.values:
@@ -142,7 +140,7 @@ def _queues(
 def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandatory: bool) -> None:
     """Puts a message into the inboxes of its queues, or back to its publisher."""
     broker = channel.session.broker
-    channel.session.feeds = queues
+    channel.session.posted(queues)
     broker.counters.published += 1
     if not queues:
         if not mandatory:

@@ -5,6 +5,7 @@ Source: AMQP 0-9-1 class basic; RabbitMQ, "Consumer acknowledgements", "Negative
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from amqpd import errors
@@ -41,23 +42,19 @@ def recover_async(
 ) -> None:
     if not method.requeue:
         raise errors.not_implemented("requeue=false")
-    channel.requeue(channel.unacked.take_all(channel.last_tag))
+    channel.requeue(channel.unacked.take_all(channel.last_tag).values())
 
 
 def _settle(channel: Channel, tag: int, multiple: bool, requeue: bool | None) -> None:
     """Settles for good (requeue None or False), or puts back; in a transaction at its commit."""
-    transaction = channel.transaction
-    if transaction is None:
-        taken = channel.unacked.take(tag, multiple, channel.last_tag)
-        apply(channel, taken, requeue)
-        return
-    before = dict(channel.unacked.by_tag)
-    channel.unacked.take(tag, multiple, channel.last_tag)
-    gone = before.keys() - channel.unacked.by_tag.keys()
-    transaction.settlements.append(Settlement({each: before[each] for each in gone}, requeue))
+    taken = channel.unacked.take(tag, multiple, channel.last_tag)
+    if channel.transaction is None:
+        apply(channel, taken.values(), requeue)
+    else:
+        channel.transaction.settlements.append(Settlement(taken, requeue))
 
 
-def apply(channel: Channel, deliveries: list[Delivery], requeue: bool | None) -> None:
+def apply(channel: Channel, deliveries: Collection[Delivery], requeue: bool | None) -> None:
     """Does what the client asked for."""
     counters = channel.session.broker.counters
     if requeue:

@@ -39,8 +39,7 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
             )[0]
         send(channel, publish.message, queues, publish.mandatory)
     for settlement in transaction.settlements:
-        ordered = [settlement.deliveries[tag] for tag in sorted(settlement.deliveries)]
-        apply(channel, ordered, settlement.requeue)
+        apply(channel, settlement.deliveries.values(), settlement.requeue)
     channel.session.broker.settle_touched()
     channel.promise(Tx.CommitOk())
 
