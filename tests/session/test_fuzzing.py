@@ -11,7 +11,7 @@ from watching import no_internal_error
 
 from amqpd.config import Config
 from amqpd.config.settings import Limits, Message
-from amqpd.testing.client import Client, content_bytes
+from amqpd.testing.client import Client, content_bytes, publish_bytes
 from amqpd.testing.harness import Harness, Link
 from amqpd.wire.frames import frame
 from amqpd.wire.methods import BY_INDEX, Basic, Channel, Exchange, Queue, encode_method
@@ -57,7 +57,7 @@ def assert_bounded(link: Link) -> None:
     session = link.session
     kept = sum(len(part) for part in session._input._rest)
     assert kept <= INPUT_BYTES_MAX
-    assert len(session.routes) <= CONFIG.limits.envelopes_max
+    assert len(session.routes.by_frame) <= CONFIG.limits.envelopes_max
     assert len(session.plain_headers) <= 256
     for channel in session.channels.values():
         if channel.assembly is not None:
@@ -71,11 +71,25 @@ def lengths() -> st.SearchStrategy[bytes]:
     return (likely | st.integers(0, 40)).map(lambda number: number.to_bytes(4, "big"))
 
 
+def fitting() -> st.SearchStrategy[bytes]:
+    """Values of fixed size that have it, with extreme ones among them."""
+    sizes = {1: b"tbB", 2: b"su", 4: b"Iif", 5: b"D", 8: b"lLdT"}
+    chosen = st.sampled_from([(size, letter) for size in sizes for letter in sizes[size]])
+
+    def of(size_and_letter: tuple[int, int]) -> st.SearchStrategy[bytes]:
+        size, letter = size_and_letter
+        extremes = st.sampled_from((b"\x00", b"\x7f", b"\x80", b"\xff")).map(lambda b: b * size)
+        exact = extremes | st.binary(min_size=size, max_size=size)
+        return exact.map(lambda value: bytes((letter,)) + value)
+
+    return chosen.flatmap(of)
+
+
 def values(depth: int = 3) -> st.SearchStrategy[bytes]:
     """Field values with their type letter, good and bad."""
     small = st.binary(max_size=9)
     kinds = st.sampled_from([bytes((letter,)) for letter in b"tbBsuIilLfdDTVSAFxzZ\x00\xff"])
-    plain = st.builds(lambda kind, value: kind + value, kinds, small)
+    plain = st.builds(lambda kind, value: kind + value, kinds, small) | fitting()
     text = st.builds(
         lambda kind, value: kind + len(value).to_bytes(4, "big") + value,
         st.sampled_from((b"S", b"x")),
@@ -176,6 +190,32 @@ def test_strange_content_headers_do_no_harm(
     for flag, properties in ((flags, rest), (0x2000, table), (0x3000, table + b"\x02")):
         head = b"\x00\x3c\x00\x00" + (2).to_bytes(8, "big") + flag.to_bytes(2, "big")
         attack(publish + frame(2, 1, head + properties) + frame(3, 1, b"ab"), hotpath=hotpath)
+
+
+@given(
+    st.sampled_from(("expiration", "user_id", "reply_to")),
+    st.text("+-0123456789 eE_.\u00b2", max_size=9) | st.text(max_size=9),
+    st.booleans(),
+)
+def test_strange_texts_in_properties_do_no_harm(name: str, text: str, hotpath: bool) -> None:
+    attack(publish_bytes(b"12345", routing_key="healthy", **{name: text}), hotpath=hotpath)
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(st.sampled_from(("", "amq.headers")), st.lists(fitting(), max_size=4), st.booleans())
+def test_extreme_values_in_headers_do_no_harm(
+    exchange: str, found: list[bytes], hotpath: bool
+) -> None:
+    entries = b"\x02CCA\x00\x00\x00\x00" + b"".join(
+        b"\x01" + b"abcd"[place : place + 1] + value for place, value in enumerate(found)
+    )
+    table = len(entries).to_bytes(4, "big") + entries
+    publish = encode_method(1, Basic.Publish(exchange=exchange, routing_key="healthy"))
+    head = b"\x00\x3c\x00\x00" + (2).to_bytes(8, "big") + b"\x20\x00"
+    attack(publish + frame(2, 1, head + table) + frame(3, 1, b"ab"), hotpath=hotpath)
+    for method in STRANGE:
+        payload = method.index.to_bytes(4, "big") + method.marshal()
+        attack(frame(1, 1, payload[:-4] + table), hotpath=hotpath)
 
 
 @settings(max_examples=settings.default.max_examples)

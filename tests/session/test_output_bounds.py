@@ -142,10 +142,10 @@ def test_routes_are_bounded_and_go_with_the_generation(harness: Harness) -> None
     config = harness.core.broker.config.limits
     for number in range(config.envelopes_max + 10):
         client.publish(b"", routing_key=f"key{number}")
-    assert len(client.session.routes) <= config.envelopes_max
+    assert len(client.session.routes.by_frame) <= config.envelopes_max
     client.ask(Queue.Declare(queue="another"))
     client.publish(b"", routing_key="q")
-    assert len(client.session.routes) == 1
+    assert len(client.session.routes.by_frame) == 1
 
 
 def test_remembered_headers_are_bounded(harness: Harness) -> None:

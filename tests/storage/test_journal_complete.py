@@ -87,7 +87,7 @@ def image(harness: Harness) -> dict[str, Any]:
             for key, each in store.exchanges.items()
         },
         "queues": {key: (each.name, each.auto_delete) for key, each in store.queues.items()},
-        "bindings": {key for bound in store.bindings.values() for key in bound},
+        "bindings": {(*end, *key) for end, bound in store.bindings.items() for key in bound},
     }
 
 
