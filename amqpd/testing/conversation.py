@@ -41,9 +41,9 @@ class Step:
     """One line: who does what.
 
     `verb` is `>` (the client sends), `<` (the broker must answer), `connects`, `opens`, `closes`,
-    `drops`, `stops` (the broker) or `wait`. `what` is a method's name or one of FRAMES or EXPECTATIONS. Of an
-    expectation `also` are those that may come before or after it, `difference` what RabbitMQ 3.10
-    answers instead.
+    `drops`, `stops` (the broker) or `wait`. `what` is a method's name or one of FRAMES or
+    EXPECTATIONS. Of an expectation `also` are those that may come before or after it, and
+    `differences` what RabbitMQ 3.10 answers instead.
     """
 
     number: int

@@ -38,7 +38,9 @@ class CoreStage:
         cut: Cut = "frames",
         permissions: Mapping[str, str] | None = None,
     ) -> None:
-        config = Config(user=User(**permissions or {}))
+        allowed = {"configure": ".*", "write": ".*", "read": ".*", **(permissions or {})}
+        user = User(configure=allowed["configure"], write=allowed["write"], read=allowed["read"])
+        config = Config(user=user)
         self.harness = Harness(config, hotpath=hotpath)
         self._cut = cut
         self._random = Random(0)

@@ -31,18 +31,8 @@ def arguments_at(data: bytes, offset: int) -> Arguments:
     body = b"".join(data[first[name].start : first[name].end] for name in sorted(first))
     encoded = len(body).to_bytes(4, "big") + body
     types = {name: entry.type for name, entry in first.items()}
-    plain = encoded if b"T" not in types.values() else _with_plain_timestamps(encoded)
-    values = {name: _text(value) for name, value in decode_table(plain).items()}
+    values = {name: _text(value) for name, value in decode_table(encoded).items()}
     return Arguments(values, types, encoded)
-
-
-def _with_plain_timestamps(encoded: bytes) -> bytes:
-    """The table with its timestamps as integers: Python's dates have less room than AMQP's."""
-    data = bytearray(encoded)
-    for entry in tables.entries(encoded, 0)[0]:
-        if entry.type == b"T":
-            data[entry.value - 1 : entry.value] = b"l"
-    return bytes(data)
 
 
 def _text(value: Any) -> Any:
