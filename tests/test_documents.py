@@ -35,9 +35,13 @@ def code_spans(text: str) -> list[str]:
 
 
 def conversations_named() -> set[str]:
+    """The conversations that COMPATIBILITY.md names; `file: *` names all of a file."""
     files = "|".join(path.stem for path in CONVERSATION_FILES)
     spans = code_spans(COMPATIBILITY.read_text())
-    return {span for span in spans if re.match(rf"({files}): ", span)}
+    named = {span for span in spans if re.match(rf"({files}): ", span)}
+    whole = {span.removesuffix("*") for span in named if span.endswith(": *")}
+    known = {name for name in CONVERSATIONS if name.startswith(tuple(whole))}
+    return known | {span for span in named if not span.endswith(": *")}
 
 
 @in_documents
