@@ -21,7 +21,7 @@ from amqpd.session.heartbeat import Heartbeat
 from amqpd.session.input import Input
 from amqpd.session.output import Output, Piece
 from amqpd.session.route import Routes
-from amqpd.wire import frames, methods
+from amqpd.wire import frames
 from amqpd.wire import methods as wire
 
 if TYPE_CHECKING:
@@ -216,12 +216,12 @@ class Session:
         self.output.say(data)
         self.speakers[self] = None
 
-    def promise(self, channel: int, method: methods.Method) -> None:
+    def promise(self, channel: int, method: wire.Method) -> None:
         """Sends a method once everything that was done so far is durable."""
         journal = self.broker.journal
         ticket = journal.last_ticket()
         if ticket <= journal.committed and not self.output.promises:
-            self.say(methods.encode_method(channel, method))
+            self.say(wire.encode_method(channel, method))
         else:
             self.output.promise(ticket, channel, method)
             self.promisers[self] = None
@@ -338,7 +338,7 @@ class Session:
         self.shut()
         class_id, method_id = error.method or dispatch.NO_METHOD
         self.say(
-            methods.encode_method(
+            wire.encode_method(
                 0,
                 wire.Connection.Close(
                     reply_code=error.code,
@@ -394,7 +394,7 @@ class Session:
         """
         self.output = Output()
         self._input.clear()
-        self.routes.by_frame.clear()
+        self.routes.forget()
         self.plain_headers.clear()
         self.feeds = ()
         if self.state == "closed" and hasattr(self, "actor"):
@@ -413,4 +413,4 @@ class Session:
 
     def forget_routes(self) -> None:
         """What is remembered of publishes may not hold any more."""
-        self.routes.by_frame.clear()
+        self.routes.forget()

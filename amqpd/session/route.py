@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from amqpd.broker.routing import Target
     from amqpd.session.channel import Channel
 
+# A route keeps its own tuple of queues; one with many counts for several towards the limit.
+TARGETS_AS_CHEAP_AS_A_ROUTE = 16
+
 
 class Route:
     """Where a publish goes.
@@ -47,25 +50,33 @@ class Routes:
         by_frame: by the bytes of the method frame. Call `refresh` before looking there.
     """
 
-    __slots__ = ("_generation", "_limit", "by_frame")
+    __slots__ = ("_cost", "_generation", "_limit", "by_frame")
 
     def __init__(self, limit: int) -> None:
         self.by_frame: dict[bytes, Route] = {}
         self._limit = limit
         self._generation = -1
+        self._cost = 0
 
     def refresh(self, generation: int) -> None:
         """Forgets all if messages may go elsewhere now."""
         if generation != self._generation:
             self._generation = generation
-            self.by_frame.clear()
+            self.forget()
+
+    def forget(self) -> None:
+        """Forgets all."""
+        self.by_frame.clear()
+        self._cost = 0
 
     def remember(self, frame: bytes, route: Route) -> None:
         """Keeps a route, unless messages come back from it: those always need thought."""
         if route.mandatory and not route.queues:
             return
-        if len(self.by_frame) >= self._limit:
+        self._cost += 1 + len(route.queues) // TARGETS_AS_CHEAP_AS_A_ROUTE
+        if self._cost > self._limit:
             self.by_frame.clear()
+            self._cost = 1
         self.by_frame[frame] = route
 
 

@@ -19,7 +19,3 @@ FRAME_OVERHEAD_BYTES = 8  # prefix and end octet
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 CLASS_BASIC = 60
-
-# (class id << 16 | method id) of the methods that are told apart by their bytes.
-BASIC_PUBLISH = 0x003C0028
-BASIC_ACK = 0x003C0050

@@ -217,8 +217,3 @@ def decode_properties(payload: bytes) -> commands.Basic.Properties:
     content = header.ContentHeader()
     content.unmarshal(payload)
     return content.properties
-
-
-def is_content_method(method: Method) -> bool:
-    """Whether a content header and body follow the method."""
-    return isinstance(method, commands.Basic.Publish)

@@ -8,7 +8,6 @@ from amqpd.wire.constants import FRAME_END_BYTE
 
 _DELIVER = b"\x00\x3c\x00\x3c"
 _ACK = b"\x00\x00\x00\x0d\x00\x3c\x00\x50"
-_PUBLISH = b"\x00\x3c\x00\x28"
 
 
 def short(text: str) -> bytes:

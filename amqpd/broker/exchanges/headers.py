@@ -61,9 +61,7 @@ class Pattern:
 
     def takes(self, headers: dict[str, Any]) -> bool:
         """Whether a message with these headers, made plain, goes through the binding."""
-        found = (
-            name in headers and _same(wanted, headers[name]) for name, wanted in self._wanted
-        )
+        found = (name in headers and _same(wanted, headers[name]) for name, wanted in self._wanted)
         return all(found) if self._all else any(found)
 
 
