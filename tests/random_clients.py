@@ -161,12 +161,16 @@ _publish = _act("publish", st.just(""), _queue, st.just(False), _plain, st.just(
 _publish_any = _act(
     "publish", st.sampled_from(("", "", *SOURCES)), _key, _seldom, _any, _size, _some
 )
+_matched = st.sampled_from(({"headers": {"x": 1}}, {"headers": {"x": 2}, "delivery_mode": 2}))
+_publish_headers = _act(
+    "publish", st.just("amq.headers"), st.just(""), st.just(False), _matched, st.just(5), _run
+)
 _ack = _act("ack", _run, _seldom, _mostly)
 _read = _act("read", st.lists(st.integers(0, 50_000), max_size=3))
 _OFTEN = [
     *(_publish, _publish, _publish, _publish, _publish),
     *(_publish_any, _publish_any, _publish_any, _publish_any),
-    *(_ack, _ack, _ack, _ack),
+    *(_publish_headers, _ack, _ack, _ack, _ack),
     *(_read, _read, _read, _read, _read, _read, _read, _read),
 ]
 _SOMETIMES = [
@@ -301,11 +305,11 @@ class Encoder:
 
     def _ack(self, channel: int, count: int, multiple: bool, in_order: bool) -> bytes:
         tags = self.outstanding.get(channel, [])
-        chosen = tags[:count] if in_order else tags[::-1][:count]
+        chosen = tags[:count] if in_order or multiple else tags[::-1][:count]
         self.outstanding[channel] = [tag for tag in tags if tag not in chosen]
         return b"".join(
             encode_method(channel, Basic.Ack(delivery_tag=tag, multiple=multiple))
-            for tag in chosen[: 1 if multiple else None]
+            for tag in (chosen[-1:] if multiple else chosen)
         )
 
     def _one(self, channel: int, place: int) -> int:
