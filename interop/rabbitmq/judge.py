@@ -10,14 +10,17 @@ conversations declare are deleted before and after each.
 import argparse
 import re
 import select
+import shlex
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from amqpd.testing.conversation import Conversation, Step, load
+from amqpd.testing.conversation import Conversation, load, parse
 from amqpd.testing.conversation_play import MismatchError, Outcome, Peer, play
 
 CONVERSATIONS = Path(__file__).resolve().parents[2] / "tests" / "conversations"
@@ -59,8 +62,9 @@ class RabbitStage:
     is_judge = True
     reply_s = 3.0
 
-    def __init__(self, address: tuple[str, int], quiet_s: float) -> None:
+    def __init__(self, address: tuple[str, int], quiet_s: float, ctl: list[str]) -> None:
         self._address = address
+        self._ctl = ctl
         self.quiet_s = quiet_s
 
     def connect(self) -> Peer:
@@ -68,6 +72,15 @@ class RabbitStage:
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def stop(self) -> None:
+        raise NotImplementedError("conversations in which the broker stops are for the core only")
+
+    def permit(self, permissions: Mapping[str, str]) -> None:
+        """Lets guest do only this; everything where nothing is said."""
+        patterns = [permissions.get(name, ".*") for name in ("configure", "write", "read")]
+        command = [*self._ctl, "-q", "set_permissions", "-p", "/", "guest", *patterns]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def names(conversation: Conversation, method: str, field: str) -> set[str]:
@@ -91,12 +104,10 @@ def clean(conversation: Conversation, stage: RabbitStage, queues: set[str]) -> N
     deletes = [("queue.delete", "queue", name) for name in sorted(queues)]
     deletes += [("exchange.delete", "exchange", name) for name in sorted(exchanges)]
     if deletes:
-        play(Conversation("", 0, "cleaning", "", tuple(_cleaning(deletes))), stage)
+        play(_cleaning(deletes), stage)
 
 
-def _cleaning(deletes: list[tuple[str, str, str]]) -> list[Step]:
-    from amqpd.testing.conversation import parse
-
+def _cleaning(deletes: list[tuple[str, str, str]]) -> Conversation:
     lines = ["=== cleaning"]
     for channel, (method, field, name) in enumerate(deletes, 1):
         lines += [
@@ -105,7 +116,7 @@ def _cleaning(deletes: list[tuple[str, str, str]]) -> list[Step]:
             f"z< {channel} {method}-ok",
             f"z~ {channel} channel.close ; not ours to delete",
         ]
-    return list(parse("\n".join(lines), "")[0].steps)
+    return parse("\n".join(lines), "cleaning")[0]
 
 
 def fill(path: Path, filled: dict[int, list[str]]) -> None:
@@ -120,33 +131,52 @@ def judge(path: Path, stage: RabbitStage, options: argparse.Namespace, seen: Cou
     """Plays the conversations of one file and counts what came of them in `seen`."""
     filled: dict[int, list[str]] = {}
     for conversation in load(path):
-        if conversation.only:
-            seen[f"only {conversation.only}"] += 1
-            continue
         if options.only and options.only not in conversation.title:
             continue
-        outcome = Outcome()
-        clean(conversation, stage, set())
-        try:
-            outcome = play(conversation, stage, print if options.trace else lambda line: None)
-        except MismatchError as error:
-            seen["different"] += 1
-            print(f"{error}\n")
+        if conversation.only:
+            seen[f"only {conversation.only}"] += 1
+        elif conversation.permissions and not options.ctl:
+            seen["without --ctl not played"] += 1
         else:
-            seen["known difference" if outcome.known else "same"] += 1
-        for step in outcome.known:
-            if options.known:
-                print(f"{path.stem}, line {step.number}: {step.text}")
-        filled |= outcome.filled
-        clean(conversation, stage, outcome.queues)
+            trial(conversation, stage, options, seen, filled)
     if filled and options.fill:
         fill(path, filled)
+
+
+def trial(
+    conversation: Conversation,
+    stage: RabbitStage,
+    options: argparse.Namespace,
+    seen: Counter[str],
+    filled: dict[int, list[str]],
+) -> None:
+    """Plays one conversation on a broker without its queues and exchanges, and leaves none."""
+    outcome = Outcome()
+    clean(conversation, stage, set())
+    if conversation.permissions:
+        stage.permit(conversation.permissions)
+    try:
+        outcome = play(conversation, stage, print if options.trace else lambda line: None)
+    except MismatchError as error:
+        seen["different"] += 1
+        print(f"{error}\n")
+    else:
+        seen["known difference" if outcome.known else "same"] += 1
+    finally:
+        if conversation.permissions:
+            stage.permit({})
+    if options.known:
+        for step in outcome.known:
+            print(f"{conversation.file}, line {step.number}: {step.text}")
+    filled |= outcome.filled
+    clean(conversation, stage, outcome.queues)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, help="conversation files; default: all")
     parser.add_argument("--uri", default="amqp://guest:guest@127.0.0.1:5672/")
+    parser.add_argument("--ctl", default="", help="rabbitmqctl as it reaches the broker")
     parser.add_argument("--only", help="only conversations whose title contains this")
     parser.add_argument("--quiet", type=float, default=0.06, help="seconds that count as silence")
     parser.add_argument("--known", action="store_true", help="print known differences too")
@@ -154,7 +184,8 @@ def main() -> int:
     parser.add_argument("--fill", action="store_true", help="replace `?` by what RabbitMQ says")
     options = parser.parse_args()
     uri = urlsplit(options.uri)
-    stage = RabbitStage((uri.hostname or "127.0.0.1", uri.port or 5672), options.quiet)
+    address = uri.hostname or "127.0.0.1", uri.port or 5672
+    stage = RabbitStage(address, options.quiet, shlex.split(options.ctl))
     seen: Counter[str] = Counter()
     for path in options.files or sorted(CONVERSATIONS.glob("*.conv")):
         judge(path, stage, options, seen)
