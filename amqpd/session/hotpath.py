@@ -104,9 +104,8 @@ def _take_publishes(
         if header_bytes > payload_max or not data.startswith(content_of_channel, header_start):
             break  # the slow way refuses it
         header_end = header_start + 8 + header_bytes
-        if end < header_end + 7:
-            # Behind a whole header without more there may be no body: that goes the slow way.
-            incomplete = not batch and end < header_end
+        if end < header_end:
+            incomplete = not batch
             break
         header = data[header_start + 3 : header_end]
         known = plain.get(header)
@@ -116,16 +115,19 @@ def _take_publishes(
             break
         persistent = known & PERSISTENT == PERSISTENT
         body_bytes = int.from_bytes(header[8:16], "big")
-        following = header_end + body_bytes + 8
-        prefix = data[offset : header_end + 7]
-        body_prefix = b"\x03" + method[1:3] + header[12:16]
-        if not 0 < body_bytes <= payload_max or not prefix.endswith(body_prefix):
-            break  # no body, or one in several frames
-        if end < following:
+        if body_bytes:
+            body_prefix = b"\x03" + method[1:3] + header[12:16]
+            prefix = data[offset : header_end + 7]
+            if body_bytes > payload_max or not prefix.endswith(body_prefix):
+                break  # in several frames
+            body_start = header_end + 3 - offset
+            stride = header_end + 8 + body_bytes - offset
+        else:
+            prefix = data[offset:header_end]
+            body_start = stride = header_end - offset
+        if end < offset + stride:
             incomplete = not batch
             break
-        stride = following - offset
-        body_start = header_end + 3 - offset
         last = stride - 1
         started = len(batch)
         # The run of messages that differ from it only in their bodies.
@@ -281,7 +283,7 @@ def deliver(
                 known = deliver_prefix(channel.number, consumer.tag, len(suffix))
                 consumer.prefixes[len(suffix)] = known
             prefix = known
-            if not body or len(body) > body_bytes_max:
+            if len(body) > body_bytes_max:
                 frames = content.content_frames(
                     header, body, channel.number, session.frame_bytes_max
                 )
@@ -289,7 +291,9 @@ def deliver(
                 size += len(prefix) + 8 + len(suffix) + sum(map(len, frames))
                 header = None
                 continue
-            middle = suffix + b"\x02" + number + header + b"\x03" + number
+            middle = suffix + b"\x02" + number + header
+            if body:
+                middle += b"\x03" + number
             fixed = len(prefix) + 8 + len(middle) + len(body)
         pieces += (prefix, tag.to_bytes(8, "big"), middle, message[BODY])
         size += fixed
