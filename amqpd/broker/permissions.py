@@ -30,6 +30,19 @@ class Actor(NamedTuple):
     owner: Owner | None
 
 
+def check_any(actor: Actor, kind: str, name: str) -> None:
+    """Refuses unless the user has one of the permissions on the resource (a passive declare).
+
+    Raises:
+        ChannelException: 403.
+    """
+    permissions = actor.user.permissions.get(actor.vhost.name)
+    if permissions is None or not any(
+        getattr(permissions, each).search(name) for each in ("write", "read")
+    ):
+        check(actor, "configure", kind, name)
+
+
 def check(actor: Actor, permission: str, kind: str, name: str) -> None:
     """Refuses unless the user has the permission on the resource.
 

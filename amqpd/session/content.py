@@ -10,6 +10,7 @@ from amqpd.wire.constants import CLASS_BASIC, FRAME_BODY, FRAME_HEADER
 from amqpd.wire.frames import Frame
 from amqpd.wire.methods import Basic
 
+BODY_BYTES_MAX = 536_870_912  # RabbitMQ's, beyond which no setting goes
 VIEW_SHARE = 16
 PARTS_MAX = 8192
 
@@ -67,6 +68,10 @@ class Assembly:
                 f"expected content header for class {CLASS_BASIC}, got one for class {class_id} "
                 "instead"
             )
+        if size > BODY_BYTES_MAX:
+            raise errors.frame_error(
+                f"content body size {size} exceeds maximum allowed size {BODY_BYTES_MAX}"
+            )
         self.header = content.header_piece(frame.payload)
         self._missing = size
         if size > self._limit:
@@ -79,9 +84,7 @@ class Assembly:
             )
         size = frame.size
         if size > self._missing:
-            raise errors.frame_error(
-                f"content body is {size - self._missing} bytes longer than its header says"
-            )
+            raise errors.frame_error("content body frame exceeds remaining content size")
         self._missing -= size
         if self.too_large or not size:
             return

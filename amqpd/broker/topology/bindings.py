@@ -10,6 +10,7 @@ from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.exchanges.headers import check_match_argument
 from amqpd.broker.journal import Bound
 from amqpd.broker.permissions import Actor, check
+from amqpd.broker.queues.direct_reply import REPLY_QUEUE
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_binding
 from amqpd.wire.arguments import Arguments
@@ -84,6 +85,8 @@ def _permitted(
 ) -> tuple[str, str]:
     """The names of both ends, which the actor may bind."""
     source, destination = cleaned(source), cleaned(destination)
+    if destination_kind == "queue" and destination.startswith(REPLY_QUEUE):
+        raise errors.access_refused("cannot bind or unbind to a volatile (direct reply-to) queue")
     check(actor, "write", destination_kind, destination)
     if source == "" or (destination_kind == "exchange" and destination == ""):
         raise errors.access_refused("operation not permitted on the default exchange")

@@ -8,7 +8,7 @@ from amqpd import errors
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.journal import ExchangeAdded
-from amqpd.broker.permissions import Actor, check
+from amqpd.broker.permissions import Actor, check, check_any
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_exchange
 from amqpd.broker.vhost import RESERVED_PREFIX
@@ -77,6 +77,7 @@ def check_exchange_exists(actor: Actor, name: str) -> None:
     """A passive declare; raises ChannelException 403 or 404."""
     name = cleaned(name)
     check_not_default(name)
+    check_any(actor, "exchange", name)
     actor.vhost.exchange(name)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker import arguments as queue_arguments
 from amqpd.broker.journal import QueueAdded
-from amqpd.broker.permissions import Actor, check
+from amqpd.broker.permissions import Actor, check, check_any
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_queue
@@ -123,8 +123,10 @@ def generated_name(broker: Broker, prefix: str) -> str:
 
 
 def find_queue(actor: Actor, name: str) -> Queue:
-    """The queue for a passive declare, which needs no permission; ChannelException 404 or 405."""
-    return actor.vhost.queue(cleaned(name), actor.owner)
+    """The queue for a passive declare; raises ChannelException 403, 404 or 405."""
+    name = cleaned(name)
+    check_any(actor, "queue", name)
+    return actor.vhost.queue(name, actor.owner)
 
 
 def delete_queue(
