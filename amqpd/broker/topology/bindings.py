@@ -10,7 +10,7 @@ from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.exchanges.headers import check_match_argument
 from amqpd.broker.journal import Bound
 from amqpd.broker.permissions import Actor, check
-from amqpd.broker.queues.direct_reply import REPLY_QUEUE
+from amqpd.broker.queues.direct_reply import REPLY_PREFIX
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_binding
 from amqpd.wire.arguments import Arguments
@@ -85,7 +85,7 @@ def _permitted(
 ) -> tuple[str, str]:
     """The names of both ends, which the actor may bind."""
     source, destination = cleaned(source), cleaned(destination)
-    if destination_kind == "queue" and destination.startswith(REPLY_QUEUE):
+    if destination_kind == "queue" and destination.startswith(REPLY_PREFIX):
         raise errors.access_refused("cannot bind or unbind to a volatile (direct reply-to) queue")
     check(actor, "write", destination_kind, destination)
     if source == "" or (destination_kind == "exchange" and destination == ""):
