@@ -6,7 +6,7 @@ The number is a factor on how many examples each test asks for, as a multiple of
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 factor = os.environ.get("AMQPD_EXAMPLES")
 settings.register_profile(
@@ -16,6 +16,8 @@ settings.register_profile(
     derandomize=factor is None,
     database=None,
     print_blob=True,
+    # Shrinking a failure can take minutes, which helps a person and only delays a CI run.
+    phases=[phase for phase in Phase if phase is not Phase.shrink or "CI" not in os.environ],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("amqpd")
