@@ -11,9 +11,10 @@ stands beside it.
 
 from typing import Final
 
+from amqpd.wire.content import Body
 from amqpd.wire.prefixes import deliver_suffix
 
-Message = tuple["Envelope", bytes, bytes, bool]
+Message = tuple["Envelope", bytes, Body, bool]
 ENVELOPE: Final = 0
 HEADER: Final = 1
 BODY: Final = 2

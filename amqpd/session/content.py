@@ -95,6 +95,6 @@ class Assembly:
         if len(self._parts) > PARTS_MAX:
             self._parts = [b"".join(self._parts)]
 
-    def body(self) -> bytes:
+    def body(self) -> content.Body:
         """The body piece, once the content is complete."""
         return content.body_piece(self._parts, content.body_size(self.header))

@@ -42,6 +42,7 @@ REPLY_QUEUE = direct_reply.REPLY_QUEUE.encode()
 # What is remembered of a header: a message with it is persistent, it has a headers table; or it
 # needs thought.
 PERSISTENT, TABLE, THOUGHT = 1, 2, 4
+VIEW_SHARE = 6
 PLAIN_HEADERS_MAX = 256  # remembered per session
 PLAIN_HEADER_BYTES_MAX = 512  # longer ones hold ids and do not come again
 
@@ -90,7 +91,7 @@ def _take_publishes(
     content_of_channel = b"\x02" + method[1:3]
     method_bytes = behind - offset
     payload_max = session.frame_bytes_max or 1 << 32
-    envelope, plain = route.envelope, session.plain_headers
+    envelope, plain, view = route.envelope, session.plain_headers, memoryview(data)
     batch: list[Message] = []
     append = batch.append
     size = 0
@@ -128,13 +129,16 @@ def _take_publishes(
         if end < offset + stride:
             incomplete = not batch
             break
+        # A body that fills a good part of the read stays there: the copy would cost more than the
+        # rest of the way. Smaller ones would keep the whole read in memory.
+        source = view if stride * VIEW_SHARE > end else data
         last = stride - 1
         started = len(batch)
         # The run of messages that differ from it only in their bodies.
         while (
             offset + last < end and data.startswith(prefix, offset) and data[offset + last] == 206
         ):
-            append((envelope, header, data[offset + body_start : offset + stride], persistent))
+            append((envelope, header, source[offset + body_start : offset + stride], persistent))
             offset += stride
         if len(batch) == started:
             break  # a wrong end octet
@@ -283,7 +287,7 @@ def deliver(
                 known = deliver_prefix(channel.number, consumer.tag, len(suffix))
                 consumer.prefixes[len(suffix)] = known
             prefix = known
-            if len(body) > body_bytes_max:
+            if len(body) > body_bytes_max or isinstance(body, content.LargeBody):
                 frames = content.content_frames(
                     header, body, channel.number, session.frame_bytes_max
                 )
@@ -295,7 +299,8 @@ def deliver(
             if body:
                 middle += b"\x03" + number
             fixed = len(prefix) + 8 + len(middle) + len(body)
-        pieces += (prefix, tag.to_bytes(8, "big"), middle, message[BODY])
+        # Its body is no LargeBody: the header, which no other message shares, would be new.
+        pieces += (prefix, tag.to_bytes(8, "big"), middle, message[BODY])  # type: ignore[arg-type]  # see above
         size += fixed
     output.size += size
     session.speakers[session] = None

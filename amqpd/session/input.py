@@ -36,7 +36,7 @@ class Input:
                 self._size += len(data)
                 return
             if missing > 0:
-                self._data = b"".join((*self._rest, data[:missing]))
+                self._data = b"".join((*self._rest, memoryview(data)[:missing]))
                 self.clear()
                 yield self._data, 0
                 offset = missing
