@@ -41,7 +41,7 @@ CLOSE_OK_TIMEOUT_S = 30.0
 # How much to read at once: from most clients, from one in the middle of a large content, and from a
 # publisher whose queue has more ready than its consumers have taken. The last leaves consumers the
 # time to catch up, as RabbitMQ's flow control does.
-READ_BYTES = 262_144
+READ_BYTES = 524_288
 READ_BYTES_CONTENT = 1_048_576
 READ_BYTES_CROWDED = 16_384
 FEEDS_MAX = 16

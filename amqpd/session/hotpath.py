@@ -42,7 +42,7 @@ REPLY_QUEUE = direct_reply.REPLY_QUEUE.encode()
 # What is remembered of a header: a message with it is persistent, it has a headers table; or it
 # needs thought.
 PERSISTENT, TABLE, THOUGHT = 1, 2, 4
-VIEW_SHARE = 6
+VIEW_SHARE = 9
 PLAIN_HEADERS_MAX = 256  # remembered per session
 PLAIN_HEADER_BYTES_MAX = 512  # longer ones hold ids and do not come again
 
