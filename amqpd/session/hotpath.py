@@ -299,8 +299,9 @@ def deliver(
             if body:
                 middle += b"\x03" + number
             fixed = len(prefix) + 8 + len(middle) + len(body)
-        # Its body is no LargeBody: the header, which no other message shares, would be new.
-        pieces += (prefix, tag.to_bytes(8, "big"), middle, message[BODY])  # type: ignore[arg-type]  # see above
+        # Its body is no LargeBody: then the header, which no other message shares, would be new.
+        tag_bytes = tag.to_bytes(8, "big")
+        pieces += (prefix, tag_bytes, middle, message[BODY])  # type: ignore[arg-type]  # see above
         size += fixed
     output.size += size
     session.speakers[session] = None
