@@ -16,6 +16,7 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 CONTENT_METHODS = ("basic.publish", "basic.deliver", "basic.get-ok", "basic.return")
 CLOSES = ("channel.close", "connection.close")
+_BODY_BYTES_SHOWN_MAX = 200
 
 _FORMATS = {"octet": ">B", "short": ">H", "long": ">I", "longlong": ">Q", "timestamp": ">Q"}
 _ZEROS: dict[str, Any] = {"bit": False, "shortstr": "", "longstr": "", "table": {}}
@@ -85,7 +86,10 @@ class Received:
         if self.kind in CLOSES:
             cause = f" cause={cause_name(shown.pop('class_id'), shown.pop('method_id'))}"
         if self.properties is not None:
-            shown["body"] = text_or_bytes(self.body) if len(self.body) < 200 else self.body_frames
+            if len(self.body) < _BODY_BYTES_SHOWN_MAX:
+                shown["body"] = text_or_bytes(self.body)
+            else:
+                shown["body_frames"] = self.body_frames
             shown |= self.properties
         words = " ".join(f"{name}={_show(value)}" for name, value in shown.items())
         return f"{self.channel} {self.kind} {words}".rstrip() + cause
