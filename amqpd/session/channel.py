@@ -76,11 +76,13 @@ class Channel:
         room = RUN_MESSAGES_MAX
         if consumer.prefetch:
             room = min(room, consumer.prefetch - consumer.unacked)
-        if self.prefetch_all and not consumer.no_ack and room > 0:
+        if self.prefetch_all and room > 0:
             left = self.prefetch_all - self.limited_unacked
-            if left <= 0:
+            if left <= 0:  # holds consumers without acks too, as in RabbitMQ
                 self.denied[consumer] = None
-            room = min(room, left)
+                return 0
+            if not consumer.no_ack:
+                room = min(room, left)
         return room
 
     def takes_replies(self) -> bool:
