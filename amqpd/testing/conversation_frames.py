@@ -102,8 +102,9 @@ def _show(value: Any) -> str:
 
 
 def _double_quoted(text: str) -> str:
-    quoted = repr(text + "'")[:-2]  # the added quote makes repr choose double quotes
-    return quoted + '"' if quoted.startswith('"') else repr(text)
+    """The string as a Python literal in double quotes, as the conversations write them."""
+    inside = repr('"' + text)[2:-1]  # the added quote makes repr choose single quotes
+    return '"' + inside.replace("\\'", "'").replace('"', '\\"') + '"'
 
 
 def cause_name(class_id: int, method_id: int) -> str:
