@@ -50,7 +50,11 @@ class LazyGroup(click.Group):
               help="Listen on HOST, HOST:PORT, [IPv6]:PORT or unix:PATH; may be repeated. "
               "Default 127.0.0.1.")  # fmt: skip
 @click.option("--port", metavar="PORT", help="TCP port; 0 is any free one. Default 5672.")
-@click.option("--data-dir", metavar="DIR", help="Directory of the data.")
+@click.option("--data-dir", metavar="DIR",
+              help="Directory of the data. Default ~/.local/state/amqpd; on macOS "
+              "~/Library/Application Support/amqpd.")  # fmt: skip
+@click.option("--memory", is_flag=True,
+              help="Keep nothing on disk: all is gone when the broker stops.")  # fmt: skip
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. Default info.")
 @click.option("--log-format", metavar="FORMAT", help="text or json. Default text.")
 @click.version_option(VERSION, prog_name="amqpd", message="%(prog)s %(version)s")
@@ -61,6 +65,7 @@ def main(
     bind: tuple[str, ...],
     port: str | None,
     data_dir: str | None,
+    memory: bool,
     log_level: str | None,
     log_format: str | None,
 ) -> None:
@@ -73,6 +78,7 @@ def main(
         "--bind": bind or None,
         "--port": port,
         "--data-dir": data_dir,
+        "--memory": "true" if memory else None,
         "--log-level": log_level,
         "--log-format": log_format,
     }

@@ -4,6 +4,7 @@ Importing this package loads nothing but `msgspec`, so that the core and tests c
 """
 
 from amqpd.config.settings import (
+    Alarms,
     Compatibility,
     Config,
     Connection,
@@ -19,6 +20,7 @@ from amqpd.config.settings import (
 )
 
 __all__ = [
+    "Alarms",
     "Compatibility",
     "Config",
     "Connection",

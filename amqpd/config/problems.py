@@ -25,12 +25,14 @@ RABBITMQ_NAMES: Final = {
     "default_user": ("user", "name"),
     "default_user_tags": ("user", "tags"),
     "default_vhost": ("vhost", "default"),
+    "disk_free_limit": ("alarms", "disk_free_bytes_min"),
     "frame_max": ("connection", "frame_bytes_max"),
     "handshake_timeout": ("connection", "handshake_timeout_s"),
     "heartbeat": ("connection", "heartbeat_s"),
     "listeners": ("listen", "port"),
     "loopback_users": ("user", "loopback_users"),
     "max_message_size": ("message", "size_bytes_max"),
+    "vm_memory_high_watermark": ("alarms", "memory_share_max"),
 }
 """What RabbitMQ calls a setting, for those whose name here may not be found by likeness."""
 

@@ -186,6 +186,40 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             " on macOS ~/Library/Application Support/amqpd."
         ),
     ] = ""
+    memory_only: Annotated[
+        bool,
+        Meta(description="Keep nothing on disk: all is gone when the broker stops. For tests."),
+    ] = False
+    sync: Annotated[
+        Literal["full", "normal", "off"],
+        Meta(
+            description="What a confirm means: full, the disk has it, whatever happens; normal,"
+            " it survives kill -9 but the last moments may be lost when the power fails;"
+            " off, the same and the file itself may be damaged when the power fails."
+        ),
+    ] = "full"
+
+
+class Alarms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When publishers are told to wait (connection.blocked)."""
+
+    memory_share_max: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share of the machine's (or the control group's) memory that the process"
+            " may use before publishers are blocked.",
+        ),
+    ] = 0.6
+    disk_free_bytes_min: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Free bytes on the data directory's disk below which publishers are"
+            " blocked; 0 never blocks them.",
+        ),
+    ] = 50_000_000
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -215,7 +249,7 @@ class Compatibility(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds on what one connection may hold in memory."""
+    """Bounds on what connections and queues may hold in memory."""
 
     output_bytes_high: Annotated[
         int,
@@ -238,6 +272,29 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Most routes (exchange, routing key, flags) remembered per connection.",
         ),
     ] = 1024
+    queue_memory_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            description="Bytes of messages that one queue keeps in memory, at its head;"
+            " the rest waits in the file.",
+        ),
+    ] = 32 * MIB
+    queues_memory_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            description="Bytes of messages that all queues together keep in memory.",
+        ),
+    ] = 256 * MIB
+    uncommitted_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            description="Bytes of messages on their way to the disk;"
+            " publishers are not read while there are more.",
+        ),
+    ] = 16 * MIB
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -251,6 +308,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     message: Message = field(default_factory=Message)
     consumer: Consumer = field(default_factory=Consumer)
     storage: Storage = field(default_factory=Storage)
+    alarms: Alarms = field(default_factory=Alarms)
     log: Log = field(default_factory=Log)
     compatibility: Compatibility = field(default_factory=Compatibility)
     limits: Limits = field(default_factory=Limits)

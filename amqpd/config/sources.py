@@ -31,6 +31,7 @@ FLAGS: Final[Mapping[str, Key]] = {
     "--bind": ("listen", "bind"),
     "--port": ("listen", "port"),
     "--data-dir": ("storage", "data_dir"),
+    "--memory": ("storage", "memory_only"),
     "--log-level": ("log", "level"),
     "--log-format": ("log", "format"),
 }
@@ -98,8 +99,9 @@ def load(
 ) -> Loaded:
     """The configuration in force; ConfigError with every problem.
 
-    `storage.data_dir` is filled in, absolute. `file` is the one named by --config; without it
-    `find_file` looks for one. `flags` maps names of `FLAGS` to their text, several for --bind.
+    `storage.data_dir` is filled in, absolute, unless it needs a home that is not there and nothing
+    is kept anyway. `file` is the one named by --config; without it `find_file` looks for one.
+    `flags` maps names of `FLAGS` to their text, several for --bind, "true" for --memory.
     """
     assembly = _Assembly()
     path = file or find_file(environ)
@@ -149,6 +151,15 @@ def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -
     return os.path.join(state_home, "amqpd")
 
 
+def data_dir(written: str, environ: Mapping[str, str], platform: str = sys.platform) -> str:
+    """The absolute path that a value of `storage.data_dir` means; "" is the platform's place.
+
+    It begins with `~` if there is no home.
+    """
+    path = expand_home(written, environ) if written else default_data_dir(environ, platform)
+    return path if path.startswith("~") else os.path.abspath(path)
+
+
 def expand_home(path: str, environ: Mapping[str, str]) -> str:
     """The path with a leading `~` replaced; unchanged if there is no home directory."""
     if (path == "~" or path.startswith("~/")) and (home := environ.get("HOME")):
@@ -157,12 +168,11 @@ def expand_home(path: str, environ: Mapping[str, str]) -> str:
 
 
 def _with_data_dir(config: Config, origin: Origin, environ: Mapping[str, str]) -> Config:
-    written = config.storage.data_dir
-    path = expand_home(written, environ) if written else default_data_dir(environ)
-    if path.startswith("~"):
+    path = data_dir(config.storage.data_dir, environ)
+    if path.startswith("~") and not config.storage.memory_only:
         setting = settings()["storage", "data_dir"]
         raise ConfigError([bad_value(origin, setting, path, "there is no home directory")])
-    storage = msgspec.structs.replace(config.storage, data_dir=os.path.abspath(path))
+    storage = msgspec.structs.replace(config.storage, data_dir=path)
     return msgspec.structs.replace(config, storage=storage)
 
 

@@ -1,6 +1,7 @@
 """The command line: what each command prints, and with which status it ends."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from amqpd.cli.main import main
+from amqpd.config.sources import FLAGS
 from amqpd.version import VERSION
 
 CONF = Path(__file__).parents[2] / "conf" / "amqpd.toml"
@@ -30,7 +32,7 @@ def test_version_prints_name_and_version():
 def test_help_names_every_option_and_the_configuration_command(option):
     result = run(option)
     assert result.exit_code == 0
-    for name in ("--config", "--bind", "--port", "--data-dir", "--log-level", "--log-format"):
+    for name in ("--config", *FLAGS):
         assert name in result.output
     assert "Check, show and explain the configuration." in result.output
 
@@ -89,6 +91,13 @@ def test_config_show_takes_file_environment_and_flags_into_account(tmp_path):
     assert run("--config", str(file), "config", "show").output.count(f"# {file}:") == 3
 
 
+def test_the_flag_for_memory_takes_no_value_and_beats_the_environment():
+    shown = run("--memory", "config", "show", AMQPD_STORAGE__MEMORY_ONLY="no").output
+    assert re.search(r"^memory_only = true +# flag --memory$", shown, re.M)
+    shown = run("config", "show", AMQPD_STORAGE__MEMORY_ONLY="no").output
+    assert re.search(r"^memory_only = false +# env AMQPD_STORAGE__MEMORY_ONLY$", shown, re.M)
+
+
 def test_config_show_hides_the_password_unless_asked():
     shown = run("config", "show", AMQPD_USER__PASSWORD="hunter2")
     assert "hunter2" not in shown.output
@@ -107,6 +116,7 @@ def test_config_example_prints_the_example_file():
         (("nope",), "No such command 'nope'"),
         (("config", "check"), "Missing argument 'FILE'"),
         (("--port", "1", "config", "check", "x"), "config check looks at FILE only"),
+        (("--memory", "bench"), "--memory is for the broker; bench takes none"),
         (("--port", "1", "bench"), "--port is for the broker; bench takes none"),
     ],
 )

@@ -10,7 +10,7 @@ from amqpd.config.sources import load, load_file
 NO_FILE = {"HOME": "/home/somebody", "AMQPD_CONFIG": os.devnull}
 TABLES = (
     "there are [listen], [connection], [user], [vhost], [node], [message], [consumer], [storage],"
-    " [log], [compatibility], [limits]"
+    " [alarms], [log], [compatibility], [limits]"
 )
 THERE_ARE = TABLES.capitalize()
 
@@ -62,6 +62,28 @@ PORT = "it may be a whole number from 0 to 65535"
         (
             "[log]\nformat = 'xml'",
             '2: [log] format = "xml" is not possible; it may be text or json',
+        ),
+        (
+            "[storage]\nsync = 'ful'",
+            '2: [storage] sync = "ful" is not possible; did you mean full?'
+            " It may be full, normal or off",
+        ),
+        (
+            "[storage]\nmemory_only = 'yes'",
+            '2: [storage] memory_only = "yes" is not possible; it may be true or false',
+        ),
+        (
+            "[alarms]\nmemory_share_max = 60",
+            "2: [alarms] memory_share_max = 60 is not possible; it may be a number above 0 to 1",
+        ),
+        (
+            "[alarms]\ndisk_free_bytes_min = -1",
+            "2: [alarms] disk_free_bytes_min = -1 is not possible; it may be a whole number from 0",
+        ),
+        (
+            "[limits]\nuncommitted_bytes_max = 0",
+            "2: [limits] uncommitted_bytes_max = 0 is not possible;"
+            " it may be a whole number from 65536",
         ),
         (
             "[compatibility]\nglobal_qos = 1",
@@ -133,6 +155,16 @@ LISTEN = "[listen] has bind, port, backlog"
         (
             "listeners.tcp.default = 5672",
             f"1: the table [listeners] is unknown; did you mean [listen]? {THERE_ARE}",
+        ),
+        (
+            "disk_free_limit.absolute = 1",
+            "1: the table [disk_free_limit] is unknown;"
+            f" did you mean [alarms] disk_free_bytes_min? {THERE_ARE}",
+        ),
+        (
+            "vm_memory_high_watermark.relative = 0.4",
+            "1: the table [vm_memory_high_watermark] is unknown;"
+            f" did you mean [alarms] memory_share_max? {THERE_ARE}",
         ),
         ("[qqq]\n", f"1: the table [qqq] is unknown; {TABLES}"),
         (

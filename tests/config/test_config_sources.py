@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from amqpd.config import Config
+from amqpd.config.problems import ConfigError
 from amqpd.config.schema import settings
-from amqpd.config.sources import FLAGS, default_data_dir, find_file, load, load_file
+from amqpd.config.sources import FLAGS, data_dir, default_data_dir, find_file, load, load_file
 
 HOME = "/home/somebody"
 
@@ -77,6 +78,10 @@ def test_a_source_beats_another_setting_by_setting(tmp_path):
         ("AMQPD_COMPATIBILITY__GLOBAL_QOS", "false", False),
         ("AMQPD_COMPATIBILITY__GLOBAL_QOS", "No", False),
         ("AMQPD_COMPATIBILITY__GLOBAL_QOS", "1", True),
+        ("AMQPD_STORAGE__MEMORY_ONLY", "yes", True),
+        ("AMQPD_STORAGE__SYNC", "off", "off"),
+        ("AMQPD_ALARMS__MEMORY_SHARE_MAX", "1", 1.0),
+        ("AMQPD_ALARMS__DISK_FREE_BYTES_MIN", "0", 0),
         ("AMQPD_LISTEN__BIND", "::1", ("::1",)),
         ("AMQPD_LISTEN__BIND", "127.0.0.1, [::1]:5673", ("127.0.0.1", "[::1]:5673")),
         ("AMQPD_LISTEN__BIND", "[::1]:5673,unix:/run/a.sock", ("[::1]:5673", "unix:/run/a.sock")),
@@ -135,11 +140,13 @@ def test_a_user_named_by_rabbitmqs_variable_may_connect_from_anywhere_unless_it_
 
 
 def test_every_flag_sets_its_setting():
-    texts = {"--bind": ["0.0.0.0"], "--port": "0", "--data-dir": "/data", "--log-level": "error"}
-    loaded = load(environ=environ(), flags=texts | {"--log-format": "json"})
+    texts = {"--bind": ["0.0.0.0"], "--port": "0", "--data-dir": "/data", "--memory": "true"}
+    logs = {"--log-level": "error", "--log-format": "json"}
+    loaded = load(environ=environ(), flags=texts | logs)
     assert loaded.config.listen.bind == ("0.0.0.0",)
     assert loaded.config.listen.port == 0
     assert loaded.config.storage.data_dir == "/data"
+    assert loaded.config.storage.memory_only
     assert (loaded.config.log.level, loaded.config.log.format) == ("error", "json")
     assert {str(loaded.sources.origins[key]) for key in FLAGS.values()} == {
         f"flag {name}" for name in FLAGS
@@ -182,6 +189,7 @@ def test_a_file_in_the_working_directory_is_not_read(tmp_path, monkeypatch):
 )
 def test_the_data_directory_follows_the_platform(platform, variables, expected):
     assert default_data_dir(environ(**variables), platform) == expected
+    assert data_dir("", environ(**variables), platform) == expected
 
 
 @pytest.mark.parametrize(
@@ -192,6 +200,14 @@ def test_the_data_directory_is_made_absolute_and_its_tilde_replaced(written, exp
     assert (
         load(environ=environ(), flags={"--data-dir": written}).config.storage.data_dir == expected
     )
+    assert data_dir(written, environ()) == expected
+
+
+def test_without_a_home_only_a_broker_that_keeps_nothing_needs_no_data_directory():
+    homeless = environ(AMQPD_STORAGE__DATA_DIR="~nobody_has_this_name/data")
+    with pytest.raises(ConfigError, match="there is no home directory"):
+        load(environ=homeless)
+    assert load(environ=homeless, flags={"--memory": "true"}).config.storage.memory_only
 
 
 def test_a_file_is_checked_without_regard_to_the_environment(tmp_path, monkeypatch):
