@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from amqpd import errors
 from amqpd.broker.broker import Broker
+from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
+from amqpd.broker.restore import NOTHING, Recovered
 from amqpd.config import Config
 from amqpd.session import hotpath
 from amqpd.session.connection import HotPath, Peer, Session
@@ -24,12 +26,15 @@ class Ready(NamedTuple):
 
     Attributes:
         sessions: have output to be written, or are to be closed.
-        journal: operations to make durable; `Core.committed` with its ticket when they are.
+        journal: a batch to make durable; `Core.committed` with its ticket when it is. No other is
+            handed out before.
+        fetches: messages to read back; `Core.fetched` with each answer.
         deadline: when to call `Core.tick` at the latest, in seconds on the caller's clock.
     """
 
     sessions: list[Session]
     journal: Batch | None
+    fetches: list[Fetch]
     deadline: float | None
 
 
@@ -39,13 +44,20 @@ class Core:
     Args:
         random: for names that must not be guessed; a seeded one makes runs repeatable.
         epoch: wall time at `now` == 0, in seconds since 1970.
+        recovered: what the store has kept.
         hotpath: False takes every frame the slow way. Nothing else changes.
     """
 
     def __init__(
-        self, config: Config, random: Random, epoch: float = 0.0, *, hotpath: bool = True
+        self,
+        config: Config,
+        random: Random,
+        epoch: float = 0.0,
+        *,
+        recovered: Recovered = NOTHING,
+        hotpath: bool = True,
     ) -> None:
-        self.broker = Broker(config, random, epoch)
+        self.broker = Broker(config, random, epoch, recovered)
         self.sessions: dict[Session, None] = {}
         self._hot_path = _hot_path(hotpath)
         self._speakers: dict[Session, None] = {}
@@ -87,9 +99,35 @@ class Core:
 
     def committed(self, ticket: int) -> None:
         """The journal up to this ticket is durable."""
-        self.broker.journal.committed = ticket
+        self.broker.journal.has_committed(ticket)
         for session in list(self._promisers):
             session.committed(ticket)
+
+    def fetched(self, fetch: Fetch, answer: Fetched, now: float) -> None:
+        """Messages were read back."""
+        self.broker.now = now
+        self.broker.fetched(fetch, answer)
+
+    def alarmed(self, resource: str, on: bool, now: float) -> None:
+        """Something has run short, or is there again.
+
+        Args:
+            resource: "memory", "disk", or "store" where the store has no room to write.
+        """
+        self.broker.now = now
+        alarms = self.broker.alarms
+        if on:
+            alarms.add(resource)
+            return
+        alarms.discard(resource)
+        if not alarms:
+            for session in list(self.sessions):
+                session.flow.relieved()
+
+    def stopped(self) -> None:
+        """All clients have gone, and the broker stops when what is ready now is committed."""
+        for queue in self.broker.queues.values():
+            queue.stopped()
 
     def shutdown(self, reason: str, now: float) -> None:
         """Asks every client to go: connection.close 320."""
@@ -106,9 +144,15 @@ class Core:
 
     def ready(self) -> Ready:
         """What must be done now."""
+        broker = self.broker
+        while broker.resumable:
+            resumable, broker.resumable = broker.resumable, []
+            for go_on in resumable:
+                go_on()
+        fetches, broker.fetches = broker.fetches, []
         sessions = list(self._speakers)
         self._speakers.clear()
-        return Ready(sessions, self.broker.journal.hand_over(), self.broker.deadlines.next())
+        return Ready(sessions, broker.journal.hand_over(), fetches, broker.deadlines.next())
 
 
 def _hot_path(wanted: bool) -> HotPath:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
+from amqpd import errors
 from amqpd.broker.counters import Counters
 from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.journal import Journal
+from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.journal import Journal, VhostAdded
+from amqpd.broker.memory import Memory
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue
+from amqpd.broker.restore import NOTHING, Recovered, restore
 from amqpd.broker.users import Permissions, User
 from amqpd.broker.vhost import Vhost
 from amqpd.config import Config
+from amqpd.log import EventLog
+
+log = EventLog("broker")
+
+QUEUE_IDS = 1 << 20  # so many queues can exist at one time
 
 
 class Broker:
@@ -20,10 +30,16 @@ class Broker:
     Attributes:
         now: seconds on the caller's monotonic clock, as the last input said.
         epoch: wall time at `now` == 0, in seconds since 1970; only for what is stored or shown.
+        alarms: what has run short: "memory", "disk", "store". Publishers wait while there is any.
+        queues: those of all vhosts by their number in the store.
         touched: queues with something to absorb or to dispatch; empty between turns.
+        fetches: what is wanted from the store.
+        resumable: what was waiting for messages to be at hand, and can go on.
     """
 
-    def __init__(self, config: Config, random: Random, epoch: float) -> None:
+    def __init__(
+        self, config: Config, random: Random, epoch: float, recovered: Recovered = NOTHING
+    ) -> None:
         self.config = config
         self.random = random
         self.epoch = epoch
@@ -31,16 +47,26 @@ class Broker:
         self.journal = Journal()
         self.deadlines = Deadlines()
         self.counters = Counters()
+        self.memory = Memory(
+            config.limits.queue_memory_bytes_max, config.limits.queues_memory_bytes_max
+        )
+        self.alarms: set[str] = set()
+        self.queues: dict[int, Queue] = {}
         self.touched: list[Queue | DirectReply] = []
+        self.fetches: list[Fetch] = []
+        self.resumable: list[Callable[[], None]] = []
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
-        self._queue_ids = 0
+        restore(self, recovered)
+        self._last_queue_id = max(self.queues, default=0)
         self._add_configured()
 
     def _add_configured(self) -> None:
         """The vhost and the user that the configuration names."""
         config = self.config
-        self.vhosts[config.vhost.default] = Vhost(config.vhost.default)
+        if config.vhost.default not in self.vhosts:
+            self.vhosts[config.vhost.default] = Vhost(config.vhost.default)
+            self.journal.append(VhostAdded(config.vhost.default))
         user = User(
             config.user.name,
             config.user.password,
@@ -53,8 +79,19 @@ class Broker:
         self.users[user.name] = user
 
     def next_queue_id(self) -> int:
-        self._queue_ids += 1
-        return self._queue_ids
+        """A number that no queue has; those of queues that are gone come again much later.
+
+        Raises:
+            ChannelException: 406 if there are QUEUE_IDS queues already.
+        """
+        if len(self.queues) >= QUEUE_IDS - 1:
+            raise errors.precondition_failed(
+                f"cannot declare queue: queue limit in cluster ({QUEUE_IDS - 1}) is reached"
+            )
+        while True:
+            self._last_queue_id = (self._last_queue_id + 1) % QUEUE_IDS
+            if self._last_queue_id and self._last_queue_id not in self.queues:
+                return self._last_queue_id
 
     def touch(self, queue: Queue | DirectReply) -> None:
         """The queue has something to absorb or may have something to dispatch."""
@@ -70,3 +107,27 @@ class Broker:
                 queue.touched = False
                 queue.absorb()
                 queue.dispatch()
+                if isinstance(queue, Queue) and (queue.backlog.behind or queue.waiters):
+                    self._refill(queue)
+
+    def _refill(self, queue: Queue) -> None:
+        fetch = queue.refill()
+        if fetch is not None:
+            self.fetches.append(fetch)
+        self.resumable += queue.wake()
+
+    def fetched(self, fetch: Fetch, answer: Fetched) -> None:
+        """The store has answered a fetch."""
+        queue = self.queues.get(fetch.queue_id)
+        if queue is None:
+            return
+        lost = queue.fetched(fetch, answer)
+        if lost:
+            log.error(
+                "messages are damaged or missing in the file; try `amqpd store check`",
+                queue=queue.name,
+                messages=lost,
+                numbers=answer.damaged[:10],
+            )
+        self.touch(queue)
+        self.settle_touched()

@@ -23,6 +23,9 @@ class Receiver(Protocol):
     def takes_replies(self) -> bool:
         """Whether the client still reads, so that replies to its requests are of use."""
 
+    def hold(self, ticket: int) -> None:
+        """Nothing more may be said to the client before the ticket is committed."""
+
     def deliver(
         self,
         consumer: Consumer,

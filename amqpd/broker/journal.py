@@ -1,13 +1,29 @@
-"""What must become durable, in order: the seam between the broker and its store.
+"""What must become durable: the seam between the broker and its store.
 
-The broker appends operations while it works; the server hands what has gathered to the store as one
-batch and tells the core when its ticket is committed. A promise (a confirm, a declare-ok of
-something durable) waits for the ticket of the batch that holds it.
+The broker notes what happens while it works; what has gathered is handed to the store as one batch
+whenever the store has finished the one before, and the core is told when its ticket is committed. A
+promise (a confirm, a declare-ok of something durable) waits for the ticket of the batch that holds
+it. What comes and goes between two hand-overs is never written.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.broker.message import Message
+
+if TYPE_CHECKING:
+    from amqpd.broker.queues.queue import Queue
+
+# What is remembered of a message that is on its way to the disk, beside its bytes.
+MESSAGE_OVERHEAD_BYTES = 200
+
+
+class VhostAdded(NamedTuple):
+    """A virtual host was made."""
+
+    name: str
 
 
 class ExchangeAdded(NamedTuple):
@@ -69,44 +85,101 @@ class Unbound(NamedTuple):
     arguments: bytes
 
 
-class Enqueued(NamedTuple):
-    """Persistent messages of a durable queue; `numbers` and `messages` run side by side."""
-
-    queue_id: int
-    numbers: list[int]
-    messages: list[Message]
-
-
-class Settled(NamedTuple):
-    """Messages that are gone: acknowledged, rejected, purged."""
-
-    queue_id: int
-    numbers: list[int]
-
-
 Operation = (
-    ExchangeAdded
-    | ExchangeRemoved
-    | QueueAdded
-    | QueueRemoved
-    | Bound
-    | Unbound
-    | Enqueued
-    | Settled
+    VhostAdded | ExchangeAdded | ExchangeRemoved | QueueAdded | QueueRemoved | Bound | Unbound
 )
 
 
+class Standing(NamedTuple):
+    """What is kept of a durable queue beside its messages.
+
+    Attributes:
+        next_number: of the next message.
+        handed_out_below: messages with smaller numbers may have been delivered before.
+        messages: how many are kept, ready and unacknowledged.
+    """
+
+    next_number: int
+    handed_out_below: int
+    messages: int
+
+
+class Changes:
+    """What has happened to the messages of one queue since the last hand-over.
+
+    Attributes:
+        added: messages to keep, by number.
+        spilled: messages that have no room in memory and need not outlive the process, by number.
+        settled: numbers of kept messages that are gone.
+        returned: numbers of kept messages that were delivered and came back.
+        damaged: numbers of kept messages that the store does not have as they were written.
+        dropped: first and last numbers of ranges that are gone as a whole (purge).
+        unspilled_below: spilled messages with smaller numbers are in memory again, or gone.
+        marked: the standing has changed, even if nothing else has.
+        standing: of a durable queue as of the hand-over.
+    """
+
+    __slots__ = (
+        "added",
+        "damaged",
+        "dropped",
+        "marked",
+        "queue",
+        "returned",
+        "settled",
+        "spilled",
+        "standing",
+        "unspilled_below",
+    )
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.added: dict[int, Message] = {}
+        self.spilled: dict[int, Message] = {}
+        self.settled: list[int] = []
+        self.returned: list[int] = []
+        self.damaged: list[int] = []
+        self.dropped: list[tuple[int, int]] = []
+        self.unspilled_below = 0
+        self.marked = False
+        self.standing: Standing | None = None
+
+    @property
+    def matters(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(
+            self.added
+            or self.settled
+            or self.spilled
+            or self.dropped
+            or self.returned
+            or self.damaged
+            or self.marked
+            or self.unspilled_below
+        )
+
+
 class Batch(NamedTuple):
-    """A hand-over: operations in the order in which they happened, and its number."""
+    """A hand-over: operations in their order, then the changes by queue id, and its number."""
 
     ticket: int
     operations: list[Operation]
+    changes: dict[int, Changes]
+
+    @property
+    def must_be_synced(self) -> bool:
+        """Whether it holds something that must not be lost when the power fails.
+
+        What is only forgotten then (that a message was settled) comes back, marked as redelivered.
+        """
+        return bool(self.operations) or any(each.added for each in self.changes.values())
 
 
 class Journal:
-    """Durable operations since the last hand-over.
+    """What has happened since the last hand-over.
 
-    Bound: a batch is handed over at the end of every turn, and a turn is one read of one client.
+    Bound: `limits.uncommitted_bytes_max`, over which publishers are not read; settlements are at
+    most what was delivered.
 
     Attributes:
         ticket: of the open batch, the one that the next operation joins.
@@ -117,19 +190,105 @@ class Journal:
         self.ticket = 1
         self.committed = 0
         self._operations: list[Operation] = []
+        self._changes: dict[int, Changes] = {}
+        self._open_bytes = 0
+        self._flying: Batch | None = None
+        self._flying_bytes = 0
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Size of the messages on their way to the disk, about."""
+        return self._open_bytes + self._flying_bytes
 
     def append(self, operation: Operation) -> None:
         self._operations.append(operation)
 
+    def add(self, queue: Queue, numbers: Sequence[int], messages: list[Message], size: int) -> None:
+        """Messages to keep have come into a durable queue; their bodies have `size` bytes."""
+        self._of(queue).added.update(zip(numbers, messages, strict=True))
+        self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
+
+    def spill(
+        self, queue: Queue, numbers: Sequence[int], messages: list[Message], size: int
+    ) -> None:
+        """Messages have no room in memory."""
+        self._of(queue).spilled.update(zip(numbers, messages, strict=True))
+        self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
+
+    def settle(self, queue: Queue, numbers: list[int]) -> None:
+        """Kept messages are gone."""
+        changes = self._of(queue)
+        if changes.added:
+            forget = changes.added.pop
+            numbers = [number for number in numbers if forget(number, None) is None]
+        changes.settled += numbers
+
+    def give_back(self, queue: Queue, numbers: list[int]) -> None:
+        """Kept messages were delivered and have come back."""
+        self._of(queue).returned += numbers
+
+    def set_aside(self, queue: Queue, numbers: list[int]) -> None:
+        """Kept messages turned out to be damaged; what is left of them is for a person to see."""
+        self._of(queue).damaged += numbers
+
+    def drop(self, queue: Queue, ranges: list[tuple[int, int]]) -> None:
+        """All messages with numbers in these ranges, both ends included, are gone."""
+        changes = self._of(queue)
+        for first, last in ranges:
+            for waiting in (changes.added, changes.spilled):
+                for number in [each for each in waiting if first <= each <= last]:
+                    del waiting[number]
+        changes.dropped += ranges
+
+    def unspill(self, queue: Queue, below: int) -> None:
+        """Spilled messages with smaller numbers are not needed any more."""
+        changes = self._of(queue)
+        changes.unspilled_below = below
+        for number in [each for each in changes.spilled if each < below]:
+            del changes.spilled[number]
+
+    def mark(self, queue: Queue) -> None:
+        """The standing of the queue has changed."""
+        self._of(queue).marked = True
+
+    def remove(self, queue: Queue) -> None:
+        """The queue is gone with all its messages."""
+        self._changes.pop(queue.queue_id, None)
+        if queue.durable:
+            self.append(QueueRemoved(queue.queue_id))
+        elif queue.has_spilled:
+            self.unspill(queue, queue.backlog.next_number)
+
+    def _of(self, queue: Queue) -> Changes:
+        found = self._changes.get(queue.queue_id)
+        if found is None:
+            found = self._changes[queue.queue_id] = Changes(queue)
+        return found
+
+    def uncommitted(self, queue: Queue) -> list[Changes]:
+        """The changes of a queue that are not committed, oldest first."""
+        flying = self._flying.changes.get(queue.queue_id) if self._flying else None
+        waiting = self._changes.get(queue.queue_id)
+        return [changes for changes in (flying, waiting) if changes is not None]
+
     def last_ticket(self) -> int:
-        """The ticket after which all that was appended so far is durable."""
-        return self.ticket if self._operations else self.ticket - 1
+        """The ticket after which all that was noted so far is durable."""
+        return self.ticket if self._operations or self._changes else self.ticket - 1
 
     def hand_over(self) -> Batch | None:
-        """The open batch, or None if nothing has happened."""
-        if not self._operations:
+        """The open batch; None if nothing has happened or the store is still busy."""
+        if self._flying is not None or not (self._operations or self._changes):
             return None
-        batch = Batch(self.ticket, self._operations)
+        changes = {queue_id: each for queue_id, each in self._changes.items() if each.matters}
+        for each in changes.values():
+            each.standing = each.queue.standing()
+        self._flying = Batch(self.ticket, self._operations, changes)
+        self._flying_bytes, self._open_bytes = self._open_bytes, 0
         self.ticket += 1
-        self._operations = []
-        return batch
+        self._operations, self._changes = [], {}
+        return self._flying
+
+    def has_committed(self, ticket: int) -> None:
+        """The batch with this ticket is durable."""
+        self.committed = ticket
+        self._flying, self._flying_bytes = None, 0

@@ -85,6 +85,10 @@ class Channel:
                 room = min(room, left)
         return room
 
+    def hold(self, ticket: int) -> None:
+        """Nothing more may be said to the client before the ticket is committed."""
+        self.session.hold(ticket)
+
     def takes_replies(self) -> bool:
         """Whether the client still reads, so that replies to its requests are of use."""
         return not self.session.is_flooded()

@@ -8,7 +8,7 @@ Source: AMQP 0-9-1 section 2.2.4 (connection life cycle); RabbitMQ where the two
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqpd import errors
@@ -17,6 +17,7 @@ from amqpd.broker.permissions import Actor
 from amqpd.log import EventLog
 from amqpd.session import dispatch, handshake
 from amqpd.session.channel import Channel, Deliver
+from amqpd.session.flow import Flow
 from amqpd.session.heartbeat import Heartbeat
 from amqpd.session.input import Input
 from amqpd.session.output import Output, Piece
@@ -81,6 +82,7 @@ class Session:
             know of them.
         feeds: queues of the last publish, FEEDS_MAX at most.
         in_content: the last frame belonged to a content that is not complete.
+        flow: whether the client is read.
         confirming: channels in confirm mode with publishes in this batch.
         unconfirmed: channels with publishes that wait for a commit.
         speakers: the core's list of sessions with output.
@@ -124,6 +126,7 @@ class Session:
         self.actor: Actor
         self.heartbeat_s = 0
         self._heartbeat: Heartbeat | None = None
+        self.flow = Flow(self)
         self._input = Input()
         self._deaf = False
         self._deadline: Deadline | None = broker.deadlines.at(
@@ -138,8 +141,19 @@ class Session:
         self.bytes_read += len(data)
         if self.closing or self._deaf:
             return
+        if self.flow.suspended:
+            self._input.append(data)
+        else:
+            self._work(self._input.gather(data, self.state != "header"))
+
+    def work_on(self) -> None:
+        """Goes on with what was left when the session was suspended."""
+        if not self.closing and not self._deaf:
+            self._work(self._input.again())
+
+    def _work(self, buffers: Iterable[tuple[bytes, int]]) -> None:
         try:
-            for buffer, start in self._input.gather(data, self.state != "header"):
+            for buffer, start in buffers:
                 self._input.keep(self._work_off(buffer, start))
             self.end_batch()
         except errors.ConnectionException as error:
@@ -156,7 +170,7 @@ class Session:
             if self.state == "header":
                 return offset
         absorb = self.hot_path.absorb
-        while not self.closing and not self._deaf:
+        while not self.closing and not self._deaf and not self.flow.suspended:
             if absorb is not None and self.state == "running":
                 offset, incomplete = absorb(self, data, offset)
                 if incomplete:
@@ -164,8 +178,10 @@ class Session:
             frame = frames.cut(data, offset, self.frame_bytes_max)
             if frame is None:
                 break
-            offset = frame.end
             dispatch.take(self, frame)
+            if self.flow.suspended:
+                break  # the frame comes again
+            offset = frame.end
         return offset
 
     def end_batch(self) -> None:
@@ -210,6 +226,8 @@ class Session:
     def posted(self, queues: tuple[Target, ...]) -> None:
         """The client has published to these queues."""
         self.feeds = queues if len(queues) <= FEEDS_MAX else queues[:FEEDS_MAX]
+        if self.broker.alarms:
+            self.flow.posted()
 
     def say(self, data: Piece) -> None:
         """Sends whole frames."""
@@ -225,6 +243,11 @@ class Session:
         else:
             self.output.promise(ticket, channel, method)
             self.promisers[self] = None
+
+    def hold(self, ticket: int) -> None:
+        """Says nothing more until the ticket is committed."""
+        self.output.hold(ticket)
+        self.promisers[self] = None
 
     def take_output(self) -> bytes:
         """All bytes that may be sent now; each is handed out once."""
@@ -372,6 +395,7 @@ class Session:
     def shut(self) -> None:
         """Takes the session out of the broker: channels first, then its exclusive queues."""
         self.cancel_deadline()
+        self.flow.suspended = False
         if self._heartbeat is not None:
             self._heartbeat.stop()
             self._heartbeat = None

@@ -51,7 +51,7 @@ class Heartbeat:
 
     def _look_for_input(self) -> None:
         session, broker = self._session, self._session.broker
-        if session.bytes_read != self._read:
+        if session.bytes_read != self._read or session.flow.stopped:
             self._read = session.bytes_read
             self._empty_looks = 0
         else:

@@ -46,6 +46,18 @@ class Input:
         self._data = data
         yield data, offset
 
+    def append(self, data: bytes) -> None:
+        """Keeps bytes for later."""
+        self._rest.append(data)
+        self._size += len(data)
+
+    def again(self) -> Iterator[tuple[bytes, int]]:
+        """What was left over, from its begin."""
+        if self._rest:
+            self._data = b"".join(self._rest)
+            self.clear()
+            yield self._data, 0
+
     def keep(self, offset: int) -> None:
         """The buffer was worked off up to `offset`."""
         rest = self._data[offset:]

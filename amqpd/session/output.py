@@ -12,6 +12,7 @@ from collections import deque
 from amqpd.wire.methods import Method, encode_method
 
 Piece = bytes | memoryview
+Promised = tuple[int, Method]  # on a channel
 
 # From this average size on, the pieces go to the socket as they are: copying them together would
 # cost more than handing them over one by one.
@@ -30,7 +31,8 @@ class Output:
 
     def __init__(self) -> None:
         self._head: list[Piece] = []
-        self._held: deque[tuple[int, int, Method, list[Piece]]] = deque()
+        # Tickets, what is promised for them, and what was said after that.
+        self._held: deque[tuple[int, Promised | None, list[Piece]]] = deque()
         self.pieces = self._head
         self.size = 0
 
@@ -42,16 +44,23 @@ class Output:
     def promise(self, ticket: int, channel: int, method: Method) -> None:
         """Says the method once the ticket is committed, and nothing after it before."""
         self.pieces = []
-        self._held.append((ticket, channel, method, self.pieces))
+        self._held.append((ticket, (channel, method), self.pieces))
+
+    def hold(self, ticket: int) -> None:
+        """Says nothing more until the ticket is committed."""
+        if not self._held or self._held[-1][0] < ticket:
+            self.pieces = []
+            self._held.append((ticket, None, self.pieces))
 
     def committed(self, ticket: int) -> None:
         """Says what was promised for this and earlier tickets."""
         held = self._held
         while held and held[0][0] <= ticket:
-            _, channel, method, following = held.popleft()
-            frame = encode_method(channel, method)
-            self.size += len(frame)
-            self._head.append(frame)
+            _, promised, following = held.popleft()
+            if promised is not None:
+                frame = encode_method(*promised)
+                self.size += len(frame)
+                self._head.append(frame)
             self._head += following
         if not held:
             self.pieces = self._head

@@ -1,27 +1,31 @@
 """A store that keeps everything in memory: the same image that a file would hold, gone at the end.
 
-Batches are applied in the order of their tickets and are committed at once. What the image holds is
-what a durable store must be able to give back after a crash, which is how tests see that the
-journal leaves nothing out.
+Batches are committed at once. What the image holds is what a durable store must be able to give
+back after a crash, which is how tests see that the journal leaves nothing out.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
+from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import (
     Batch,
     Bound,
-    Enqueued,
+    Changes,
     ExchangeAdded,
     ExchangeRemoved,
     QueueAdded,
     QueueRemoved,
-    Settled,
+    Standing,
     Unbound,
+    VhostAdded,
 )
-from amqpd.broker.message import Message
+from amqpd.broker.message import BODY, Message
+from amqpd.broker.restore import Recovered
 
 BindingKey = tuple[str, str, str, bytes]
 
@@ -30,34 +34,75 @@ class MemoryStore:
     """The image of all durable things.
 
     Attributes:
+        vhosts: by name.
         exchanges: by vhost and name.
         queues: by their number in the journal.
         bindings: by vhost and source, then by kind and name of the destination, key and encoded
             arguments.
         messages: by queue, then by their number in it.
+        spilled: messages that need not outlive the process, in the same way.
+        deliveries: how often a message came back from a consumer, by queue and number.
+        standings: by queue.
     """
 
     def __init__(self) -> None:
+        self.vhosts: dict[str, VhostAdded] = {}
         self.exchanges: dict[tuple[str, str], ExchangeAdded] = {}
         self.queues: dict[int, QueueAdded] = {}
         self.bindings: dict[tuple[str, str], dict[BindingKey, Bound]] = {}
         self.messages: dict[int, dict[int, Message]] = {}
+        self.spilled: dict[int, dict[int, Message]] = {}
+        self.deliveries: dict[tuple[int, int], int] = {}
+        self.standings: dict[int, Standing] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
+            VhostAdded: self._add_vhost,
             ExchangeAdded: self._add_exchange,
             ExchangeRemoved: self._remove_exchange,
             QueueAdded: self._add_queue,
             QueueRemoved: self._remove_queue,
             Bound: self._bind,
             Unbound: self._unbind,
-            Enqueued: self._enqueue,
-            Settled: self._settle,
         }
 
     def commit(self, batch: Batch) -> int:
         """Applies a batch; the ticket that is committed with it."""
         for operation in batch.operations:
             self._appliers[type(operation)](operation)
+        for queue_id, changes in batch.changes.items():
+            self._change(queue_id, changes)
         return batch.ticket
+
+    def fetch(self, fetch: Fetch) -> Fetched:
+        """Reads messages back."""
+        found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
+        wanted = sorted(number for number in found if fetch.first <= number < fetch.below)
+        numbers: list[int] = []
+        size = 0
+        for number in islice(wanted, fetch.messages_max):
+            size += len(found[number][BODY])
+            if numbers and size > fetch.bytes_max:
+                break
+            numbers.append(number)
+        complete = len(numbers) == len(wanted)
+        read_below = fetch.below if complete else numbers[-1] + 1
+        return Fetched(numbers, [found[number] for number in numbers], [], read_below)
+
+    def recover(self) -> Recovered:
+        """What a broker finds that starts on this image; spilled messages are gone."""
+        self.spilled.clear()
+        bindings = [bound for each in self.bindings.values() for bound in each.values()]
+        return Recovered(
+            [
+                *self.vhosts.values(),
+                *self.exchanges.values(),
+                *self.queues.values(),
+                *bindings,
+            ],
+            dict(self.standings),
+        )
+
+    def _add_vhost(self, added: VhostAdded) -> None:
+        self.vhosts[added.name] = added
 
     def _add_exchange(self, added: ExchangeAdded) -> None:
         self.exchanges[added.vhost, added.name] = added
@@ -73,25 +118,44 @@ class MemoryStore:
     def _remove_queue(self, removed: QueueRemoved) -> None:
         del self.queues[removed.queue_id]
         del self.messages[removed.queue_id]
+        self.spilled.pop(removed.queue_id, None)
+        self.standings.pop(removed.queue_id, None)
 
     def _bind(self, bound: Bound) -> None:
         self.bindings.setdefault((bound.vhost, bound.source), {})[_key(bound)] = bound
 
     def _unbind(self, unbound: Unbound) -> None:
         source = unbound.vhost, unbound.source
-        self.bindings[source].pop(_key(unbound))
-        if not self.bindings[source]:
-            del self.bindings[source]
+        bindings = self.bindings.get(source, {})
+        bindings.pop(_key(unbound), None)
+        if not bindings:
+            self.bindings.pop(source, None)
 
-    def _enqueue(self, enqueued: Enqueued) -> None:
-        self.messages[enqueued.queue_id].update(
-            zip(enqueued.numbers, enqueued.messages, strict=True)
-        )
+    def _change(self, queue_id: int, changes: Changes) -> None:
+        if changes.standing is not None:
+            self.standings[queue_id] = changes.standing
+            self._change_kept(queue_id, changes)
+        spilled = self.spilled.setdefault(queue_id, {})
+        spilled.update(changes.spilled)
+        for number in [each for each in spilled if each < changes.unspilled_below]:
+            del spilled[number]
+        if not spilled:
+            del self.spilled[queue_id]
 
-    def _settle(self, settled: Settled) -> None:
-        messages = self.messages[settled.queue_id]
-        for number in settled.numbers:
+    def _change_kept(self, queue_id: int, changes: Changes) -> None:
+        messages = self.messages[queue_id]
+        messages.update(changes.added)
+        for number in changes.returned:
+            if number in messages:
+                key = queue_id, number
+                self.deliveries[key] = self.deliveries.get(key, 0) + 1
+        ordered = sorted(messages) if changes.dropped else []
+        gone = [*changes.settled, *changes.damaged]
+        for first, last in changes.dropped:
+            gone += ordered[bisect_left(ordered, first) : bisect_left(ordered, last + 1)]
+        for number in gone:
             del messages[number]
+            self.deliveries.pop((queue_id, number), None)
 
 
 def _key(binding: Bound | Unbound) -> BindingKey:

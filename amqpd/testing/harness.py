@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from random import Random
 
+from amqpd.broker.fetch import Fetch
 from amqpd.broker.journal import Batch
 from amqpd.config import Config
 from amqpd.core import Core
@@ -83,19 +84,30 @@ class Harness:
         now: seconds on the core's clock.
         deadline: when the core next wants to be woken, or None.
         commits: False holds what the journal hands over, until `commit`.
-        held: batches that were handed over and are not committed, oldest first.
+        held: batches that were handed over and are not committed: one, or none.
+        fetches: False holds what the core wants to read back, until `fetch`.
+        wanted: what the core wants to read back and has not got yet.
     """
 
     def __init__(
-        self, config: Config | None = None, *, hotpath: bool = True, seed: int = 0
+        self,
+        config: Config | None = None,
+        *,
+        hotpath: bool = True,
+        seed: int = 0,
+        store: MemoryStore | None = None,
     ) -> None:
-        self.core = Core(config or Config(), Random(seed), hotpath=hotpath)
-        self.store = MemoryStore()
+        self.store = MemoryStore() if store is None else store
+        self.core = Core(
+            config or Config(), Random(seed), recovered=self.store.recover(), hotpath=hotpath
+        )
         self.now = 0.0
         self.deadline: float | None = None
         self.links: dict[Session, Link] = {}
         self.commits = True
         self.held: list[Batch] = []
+        self.fetches = True
+        self.wanted: list[Fetch] = []
         self._connected = 0
 
     def connect(self, *, is_loopback: bool = True) -> Link:
@@ -118,26 +130,41 @@ class Harness:
         self.now = end
 
     def commit(self, batches: int | None = None) -> None:
-        """Commits what is held: the oldest batches, all of them unless told how many."""
-        self._commit_held(batches)
+        """Commits what is held, and what the core hands over then: all, or so many batches."""
+        while self.held and batches != 0:
+            self._commit_held()
+            self.settle()
+            batches = None if batches is None else batches - 1
+
+    def _commit_held(self) -> None:
+        for batch in self.held:
+            self.core.committed(self.store.commit(batch))
+        self.held.clear()
+
+    def fetch(self) -> None:
+        """Answers what the core wants to read back."""
+        self._answer()
         self.settle()
 
-    def _commit_held(self, batches: int | None) -> None:
-        for batch in self.held[:batches]:
-            self.held.pop(0)
-            self.core.committed(self.store.commit(batch))
+    def _answer(self) -> None:
+        wanted, self.wanted = self.wanted, []
+        for fetch in wanted:
+            self.core.fetched(fetch, self.store.fetch(fetch), self.now)
 
     def settle(self) -> None:
         """Does what the core wants done, until it wants nothing more now."""
         while True:
             ready = self.core.ready()
             self.deadline = ready.deadline
-            if not ready.sessions and ready.journal is None:
+            if not ready.sessions and ready.journal is None and not ready.fetches:
                 return
+            self.wanted += ready.fetches
             if ready.journal is not None:
                 self.held.append(ready.journal)
-                if self.commits:
-                    self._commit_held(None)
+            if self.commits:
+                self._commit_held()
+            if self.fetches:
+                self._answer()
             for session in ready.sessions:
                 link = self.links.get(session)
                 if link is not None:

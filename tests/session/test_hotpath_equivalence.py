@@ -8,16 +8,18 @@ from hypothesis import strategies as st
 from random_clients import CLIENTS, Act, Encoder, conversations, handshake
 from watching import no_internal_error
 
-from amqpd.broker.journal import Batch, Settled
-from amqpd.broker.message import ENVELOPE
+from amqpd.broker.journal import Batch
+from amqpd.broker.message import ENVELOPE, Message
 from amqpd.config import Config
-from amqpd.config.settings import Limits, Message
+from amqpd.config.settings import Limits
+from amqpd.config.settings import Message as MessageSettings
 from amqpd.testing.harness import Harness, Link
 
 CONFIGS = (
     Config(),
     Config(
-        limits=Limits(envelopes_max=2, output_bytes_high=3000), message=Message(size_bytes_max=9000)
+        limits=Limits(envelopes_max=2, output_bytes_high=3000),
+        message=MessageSettings(size_bytes_max=9000),
     ),
 )
 
@@ -50,34 +52,34 @@ class Twin:
                 name: (queue.ready, queue.unacked, len(queue.selection.consumers))
                 for name, queue in queues.items()
             },
-            "committed": [(batch.ticket, plain(batch.operations)) for batch in said],
-            "held": [(batch.ticket, plain(batch.operations)) for batch in self.harness.held],
+            "committed": [plain(batch) for batch in said],
+            "held": [plain(batch) for batch in self.harness.held],
             "deadline": self.harness.deadline,
         }
 
 
-def plain(operations: list[Any]) -> list[Any]:
-    """Operations with envelopes as they read, and neighbouring Settled of one queue as one.
+def plain(batch: Batch) -> Any:
+    """A batch with envelopes as they read."""
+    changes = {
+        queue_id: (
+            plain_messages(each.added),
+            plain_messages(each.spilled),
+            each.settled,
+            each.returned,
+            each.dropped,
+            each.unspilled_below,
+            each.standing,
+        )
+        for queue_id, each in batch.changes.items()
+    }
+    return batch.ticket, batch.operations, changes
 
-    The slow path settles an ack at a time where the hot path settles a run.
-    """
-    found: list[Any] = []
-    for operation in operations:
-        if isinstance(operation, Settled):
-            last = found[-1] if found else ()
-            if last[:2] == ("settled", operation.queue_id):
-                found[-1] = (*last[:2], last[2] + operation.numbers)
-            else:
-                found.append(("settled", operation.queue_id, operation.numbers))
-        elif hasattr(operation, "messages"):
-            messages = [
-                (each[ENVELOPE].exchange, each[ENVELOPE].routing_key, *each[1:])
-                for each in operation.messages
-            ]
-            found.append((operation.queue_id, list(operation.numbers), messages))
-        else:
-            found.append(operation)
-    return found
+
+def plain_messages(messages: dict[int, Message]) -> list[Any]:
+    return [
+        (number, each[ENVELOPE].exchange, each[ENVELOPE].routing_key, *each[1:])
+        for number, each in messages.items()
+    ]
 
 
 class Twins:

@@ -209,11 +209,11 @@ def test_confirms_and_answers_come_when_they_are_true_and_all_come_in_the_end(
             harness.commit(count)
         elif what == "declare":
             client.tell(Queue.Declare(queue=f"new{len(declared)}", durable=durable))
-            declared.append(harness.held[-1].ticket if durable else 0)
+            declared.append(harness.core.broker.journal.last_ticket() if durable else 0)
         else:
             mode = 2 if durable else 1
             client.send(publish_bytes(b"x", routing_key="q", delivery_mode=mode) * count)
-            tickets += [harness.held[-1].ticket if durable else 0] * count
+            tickets += [harness.core.broker.journal.last_ticket() if durable else 0] * count
         listen()
     harness.commit()
     listen()

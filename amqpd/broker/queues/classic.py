@@ -1,17 +1,23 @@
 """The backlog of a classic queue: first in, first out, requeued messages at their old place.
 
-Ready messages stand in chunks, about one a read of the publisher's socket, so that putting and
-taking cost per chunk and not per message. Numbers run without a gap from the first message of the
-first chunk. Returned messages have smaller numbers than all that were never taken; they wait in a
-heap of their own and go first.
+Its head is in memory, the *window*; what comes when the window is full stands *behind* it, in the
+store alone, and is fetched back before the window runs dry.
+
+Messages of the window stand in chunks, about one a read of the publisher's socket, so that putting
+and taking cost per chunk and not per message. Returned messages have smaller numbers than all that
+were never taken; they wait in a heap of their own and go first.
 """
+
+from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from amqpd.broker.message import BODY, Message
+from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, Memory
+from amqpd.broker.message import BODY, PERSISTENT, Message
 
 # A chunk grows by small batches up to this many messages or bytes, and so does what one take hands
 # out: a run is at most a chunk.
@@ -20,6 +26,11 @@ CHUNK_BYTES_MAX = 65_536
 # One read of a socket makes one chunk. More comes together only at the commit of a transaction.
 PUT_MESSAGES_MAX = 8192
 PUT_BYTES_MAX = 1_048_576
+
+# More is fetched when the window holds less than the first; at most so much at once.
+REFILL_BELOW_BYTES = 4_194_304
+FETCH_MESSAGES_MAX = 8192
+FETCH_BYTES_MAX = 2_097_152
 
 
 class Run(NamedTuple):
@@ -30,72 +41,153 @@ class Run(NamedTuple):
     redelivered: bool
 
 
+class Chunk:
+    """A part of the window; `size` is that of the bodies."""
+
+    __slots__ = ("messages", "numbers", "size")
+
+    def __init__(self, numbers: Sequence[int], messages: list[Message], size: int) -> None:
+        self.numbers = numbers
+        self.messages = messages
+        self.size = size
+
+
+class Purged(NamedTuple):
+    """What a purge has removed: numbers, in ranges without a gap or one by one, and how many."""
+
+    numbers: list[Sequence[int]]
+    messages: int
+    kept: int
+
+
 class Classic:
     """Ready messages of one queue.
+
+    Args:
+        next_number: of the first message that is put.
+        behind: how many messages the store has already.
+        seen_below: those with smaller numbers count as delivered before.
 
     Attributes:
         ready: how many there are.
         next_number: the number of the next message that is put.
+        head: the number of the first message that was never taken, or a smaller one.
+        behind: how many are in the store alone.
+        behind_from: none of those has a smaller number.
     """
 
-    __slots__ = ("_chunks", "_first", "_returned", "_sizes", "next_number", "ready")
+    __slots__ = (
+        "_behind_kept",
+        "_fetch",
+        "_memory",
+        "_returned",
+        "_seen_below",
+        "_window",
+        "_window_bytes",
+        "behind",
+        "behind_from",
+        "head",
+        "next_number",
+        "ready",
+    )
 
-    def __init__(self) -> None:
-        self._chunks: deque[list[Message]] = deque()
-        self._sizes: deque[int] = deque()
-        self._first = 1
+    def __init__(
+        self, memory: Memory, next_number: int = 1, behind: int = 0, seen_below: int = 0
+    ) -> None:
+        self._memory = memory
+        self._window: deque[Chunk] = deque()
+        self._window_bytes = 0
         self._returned: list[tuple[int, Message]] = []
-        self.ready = 0
-        self.next_number = 1
+        self.behind_from = 1 if behind else next_number
+        self._behind_kept = behind
+        self._fetch: Fetch | None = None
+        self._seen_below = seen_below
+        self.head = self.behind_from
+        self.behind = behind
+        self.ready = behind
+        self.next_number = next_number
 
-    def put(self, messages: list[Message], size: int) -> int:
-        """Appends messages, whose bodies have `size` bytes; the number of the first.
+    @property
+    def at_hand(self) -> int:
+        """How many are in memory."""
+        return self.ready - self.behind
 
-        The list is the backlog's from here on.
+    # --- in ---------------------------------------------------------------------------------------
+
+    def put(self, messages: list[Message], size: int) -> tuple[int, bool]:
+        """Appends messages, whose bodies have `size` bytes.
+
+        The list is the backlog's from here on. Returns the number of the first, and whether they
+        are in memory; if not, the store must have them all.
         """
-        first = self.next_number
-        count = len(messages)
-        chunks = self._chunks
-        if (
-            chunks
-            and len(chunks[-1]) + count <= CHUNK_MESSAGES_MAX
-            and self._sizes[-1] + size <= CHUNK_BYTES_MAX
-        ):
-            chunks[-1] += messages
-            self._sizes[-1] += size
-        else:
-            self._append(messages, size)
+        first, count = self.next_number, len(messages)
+        self.next_number += count
         self.ready += count
-        self.next_number = first + count
-        return first
+        cost = size + MESSAGE_OVERHEAD_BYTES * count
+        if self.behind or (
+            self._window_bytes and self._window_bytes + cost > self._memory.window()
+        ):
+            if not self.behind:
+                self.behind_from = first
+            self.behind += count
+            self._behind_kept += sum([message[PERSISTENT] for message in messages])
+            return first, False
+        self._window_bytes += cost
+        self._memory.held += cost
+        window = self._window
+        if (
+            window
+            and isinstance(numbers := window[-1].numbers, range)
+            and numbers.stop == first
+            and len(numbers) + count <= CHUNK_MESSAGES_MAX
+            and window[-1].size + size <= CHUNK_BYTES_MAX
+        ):
+            last = window[-1]
+            last.numbers = range(numbers.start, first + count)
+            last.messages += messages
+            last.size += size
+        else:
+            self._append(range(first, first + count), messages, size)
+        return first, True
 
-    def _append(self, messages: list[Message], size: int) -> None:
+    def _append(self, numbers: Sequence[int], messages: list[Message], size: int) -> None:
         """New chunks, each with about as many bytes as a chunk may have."""
         pieces = max(-(-len(messages) // PUT_MESSAGES_MAX), -(-size // PUT_BYTES_MAX))
+        if pieces <= 1:
+            self._window.append(Chunk(numbers, messages, size))
+            return
         step = -(-len(messages) // pieces)
         for start in range(0, len(messages), step):
-            chunk = messages[start : start + step] if pieces > 1 else messages
-            self._chunks.append(chunk)
-            self._sizes.append(size if pieces == 1 else sum([len(each[BODY]) for each in chunk]))
+            part = messages[start : start + step]
+            self._window.append(Chunk(numbers[start : start + step], part, _size(part)))
+
+    def _hold(self, cost: int) -> None:
+        self._window_bytes += cost
+        self._memory.held += cost
+
+    # --- out --------------------------------------------------------------------------------------
 
     def take(self, limit: int) -> Run:
-        """Removes at least one and at most `limit` messages from the head, which has some."""
+        """Removes at least one and at most `limit` messages from the head, which is in memory."""
         if self._returned:
             return self._take_returned(min(limit, CHUNK_MESSAGES_MAX))
-        chunk = self._chunks[0]
-        first = self._first
-        if len(chunk) <= limit:
-            self._chunks.popleft()
-            self._sizes.popleft()
-            taken = chunk
+        chunk = self._window[0]
+        numbers = chunk.numbers
+        if len(numbers) <= limit:
+            self._window.popleft()
+            taken, size = chunk.messages, chunk.size
         else:
-            taken = chunk[:limit]
-            del chunk[:limit]
-            self._sizes[0] -= sum([len(message[BODY]) for message in taken])
-        count = len(taken)
-        self._first = first + count
-        self.ready -= count
-        return Run(range(first, first + count), taken, False)
+            numbers, chunk.numbers = numbers[:limit], numbers[limit:]
+            taken = chunk.messages[:limit]
+            del chunk.messages[:limit]
+            size = _size(taken)
+            chunk.size -= size
+        cost = size + MESSAGE_OVERHEAD_BYTES * len(taken)
+        self._window_bytes -= cost
+        self._memory.held -= cost
+        self.ready -= len(taken)
+        self.head = numbers[-1] + 1
+        return Run(numbers, taken, numbers[-1] < self._seen_below)
 
     def _take_returned(self, limit: int) -> Run:
         returned = self._returned
@@ -110,8 +202,74 @@ class Classic:
             heappush(self._returned, delivery)
             self.ready += 1
 
-    def purge(self) -> tuple[Run, ...]:
-        """Removes all ready messages."""
-        returned = [] if not self._returned else [self._take_returned(len(self._returned))]
-        waiting = [self.take(self.ready) for _ in range(len(self._chunks))]
-        return (*returned, *waiting)
+    def purge(self) -> Purged:
+        """Removes all ready messages, and forgets what is being fetched."""
+        messages, kept = self.ready, self._behind_kept
+        numbers: list[Sequence[int]] = []
+        if self._returned:
+            numbers.append(sorted(number for number, _ in self._returned))
+            kept += sum([message[PERSISTENT] for _, message in self._returned])
+        for chunk in self._window:
+            numbers.append(chunk.numbers)
+            kept += sum([message[PERSISTENT] for message in chunk.messages])
+        if self.behind:
+            numbers.append(range(self.behind_from, self.next_number))
+        self._returned.clear()
+        self._window.clear()
+        self._hold(-self._window_bytes)
+        self.ready = self.behind = self._behind_kept = 0
+        self._fetch = None
+        self.head = self.behind_from = self.next_number
+        return Purged(numbers, messages, kept)
+
+    # --- what stands behind the window ------------------------------------------------------------
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the window runs dry and what is behind it should be fetched."""
+        if not self.behind or self._fetch is not None:
+            return False
+        return self._window_bytes < min(REFILL_BELOW_BYTES, self._memory.window() // 2)
+
+    def next_fetch(self, queue_id: int, below: int) -> Fetch:
+        """What to fetch next from the store, which has all messages below a number."""
+        size = min(FETCH_BYTES_MAX, self._memory.window() // 2)
+        self._fetch = Fetch(queue_id, self.behind_from, below, FETCH_MESSAGES_MAX, size)
+        return self._fetch
+
+    def expects(self, fetch: Fetch) -> bool:
+        """Whether the answer to the fetch is still wanted."""
+        return self._fetch is fetch
+
+    def fetched(self, answer: Fetched) -> int:
+        """Takes messages from behind into the window; how many are missing in the store."""
+        self._fetch = None
+        count = len(answer.numbers)
+        self.behind_from = answer.read_below
+        self.behind -= count + len(answer.damaged)
+        self._behind_kept -= sum([message[PERSISTENT] for message in answer.messages])
+        self._behind_kept -= len(answer.damaged)
+        self.ready -= len(answer.damaged)
+        self._show(answer.numbers, answer.messages)
+        missing = self.behind if self.behind_from >= self.next_number else 0
+        if missing:
+            self.behind = self._behind_kept = 0
+            self.ready -= missing
+        return missing
+
+    def _show(self, numbers: list[int], messages: list[Message]) -> None:
+        """Appends what was behind to the window, in chunks that were all seen or all not."""
+        start = 0
+        while start < len(numbers):
+            end = min(start + CHUNK_MESSAGES_MAX, len(numbers))
+            if numbers[start] < self._seen_below <= numbers[end - 1]:
+                end = start + sum([number < self._seen_below for number in numbers[start:end]])
+            part = messages[start:end]
+            size = _size(part)
+            self._hold(size + MESSAGE_OVERHEAD_BYTES * len(part))
+            self._append(numbers[start:end], part, size)
+            start = end
+
+
+def _size(messages: list[Message]) -> int:
+    return sum([len(message[BODY]) for message in messages])

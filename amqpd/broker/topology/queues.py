@@ -9,6 +9,7 @@ from amqpd import errors
 from amqpd.broker import arguments as queue_arguments
 from amqpd.broker.journal import QueueAdded
 from amqpd.broker.permissions import Actor, check, check_any
+from amqpd.broker.queues.classic import Classic
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_queue
@@ -65,12 +66,14 @@ def declare_queue(
         broker.next_queue_id(),
         name,
         broker.journal,
+        Classic(broker.memory),
         durable=kept,
         auto_delete=auto_delete,
         exclusive_owner=actor.owner if exclusive else None,
         arguments=arguments,
     )
     vhost.queues[name] = queue
+    broker.queues[queue.queue_id] = queue
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues[queue] = None
     vhost.generation += 1
@@ -152,8 +155,10 @@ def delete_queue(
     return count
 
 
-def purge_queue(actor: Actor, name: str) -> int:
+def purge_queue(broker: Broker, actor: Actor, name: str) -> int:
     """Drops the ready messages; how many. Raises ChannelException 403, 404 or 405."""
     name = cleaned(name)
     check(actor, "read", "queue", name)
-    return actor.vhost.queue(name, actor.owner).purge()
+    queue = actor.vhost.queue(name, actor.owner)
+    broker.touch(queue)
+    return queue.purge()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.exchanges.binding import Binding, Destination
 from amqpd.broker.exchanges.exchange import Exchange
-from amqpd.broker.journal import ExchangeRemoved, QueueRemoved, Unbound
+from amqpd.broker.journal import ExchangeRemoved, Unbound
 from amqpd.broker.permissions import Actor
 from amqpd.broker.queues.queue import Queue
 
@@ -52,8 +52,9 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues.pop(queue, None)
     queue.purge()
-    if queue.durable:
-        broker.journal.append(QueueRemoved(queue.queue_id))
+    broker.journal.remove(queue)
+    del broker.queues[queue.queue_id]
+    broker.touch(queue)
     for exchange in _unbind_all_to(broker, actor, queue):
         remove_exchange(broker, actor, exchange)
     for consumer in queue.selection.clear():

@@ -47,6 +47,9 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
     )
     getter.counts = False
     run = queue.get(getter)
+    if run is None and queue.ready:
+        session.flow.suspend(queue)
+        return
     if run is None:
         session.broker.counters.got_empty += 1
         channel.say(Basic.GetEmpty())

@@ -104,7 +104,7 @@ def unbind(channel: Channel, method: Queue.Unbind, payload: bytes) -> None:
 
 def purge(channel: Channel, method: Queue.Purge, payload: bytes) -> None:
     name = queue_name(channel, method.queue)
-    count = queues.purge_queue(channel.session.actor, name)
+    count = queues.purge_queue(channel.session.broker, channel.session.actor, name)
     _answer(channel, method.nowait, Queue.PurgeOk(message_count=count), True)
 
 

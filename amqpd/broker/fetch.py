@@ -1,0 +1,36 @@
+"""Reading messages back from the store: what is asked for, and the answer."""
+
+from typing import NamedTuple
+
+from amqpd.broker.message import Message
+
+
+class Fetch(NamedTuple):
+    """Messages of a queue that are wanted in memory again. All of them are committed.
+
+    Attributes:
+        first: the smallest number that is wanted.
+        below: no message with this number or a larger one is wanted.
+        messages_max: how many at most.
+        bytes_max: how many bytes of bodies at most, but one message in any case.
+    """
+
+    queue_id: int
+    first: int
+    below: int
+    messages_max: int
+    bytes_max: int
+
+
+class Fetched(NamedTuple):
+    """The answer: messages in the order of their numbers; the two lists run side by side.
+
+    Attributes:
+        damaged: numbers of messages that are not as they were written.
+        read_below: all stored messages with numbers from `Fetch.first` to below this are in here.
+    """
+
+    numbers: list[int]
+    messages: list[Message]
+    damaged: list[int]
+    read_below: int

@@ -1,0 +1,54 @@
+"""Which messages of a durable queue may have been delivered before a crash: `redelivered`.
+
+Messages are taken in the order of their numbers, so one number says it for all of them: those below
+it were handed out. Keeping it up to date for every delivery would cost a write each; instead the
+store is told a number that is ahead of what was handed out, and told again before that is reached.
+After a crash up to AHEAD messages too many of a queue that had consumers count as redelivered.
+"""
+
+from collections.abc import Sequence
+
+from amqpd.broker.journal import Journal
+
+AHEAD = 4096
+
+
+class HandedOut:
+    """The mark of one queue.
+
+    Attributes:
+        below: the mark as the journal has it.
+    """
+
+    __slots__ = ("_fresh_from", "_fresh_ticket", "_kept_below", "_ticket", "below")
+
+    def __init__(self, below: int) -> None:
+        self.below = below
+        self._kept_below = below
+        self._ticket = 0
+        self._fresh_from = 0
+        self._fresh_ticket = 0
+
+    def came(self, first: int, journal: Journal) -> None:
+        """Messages with this and larger numbers have come into the queue."""
+        if self._fresh_ticket != journal.ticket:
+            self._fresh_ticket = journal.ticket
+            self._fresh_from = first
+
+    def pass_on(self, numbers: Sequence[int], journal: Journal) -> tuple[bool, int]:
+        """Messages are about to be delivered for the first time.
+
+        Returns whether the mark has moved, and the ticket that their delivery must wait for; 0 for
+        none. A message that joins the store together with the mark need not wait.
+        """
+        last = numbers[-1]
+        moved = last + AHEAD // 2 >= self.below
+        if moved:
+            self.below, self._ticket = last + AHEAD, journal.ticket
+        if last < self._kept_below:
+            return moved, 0
+        if journal.committed >= self._ticket:
+            self._kept_below = self.below
+            return moved, 0
+        fresh = self._fresh_ticket == journal.ticket and numbers[0] >= self._fresh_from
+        return moved, 0 if fresh else self._ticket

@@ -1,0 +1,116 @@
+"""A broker as it was: the model from what the store has kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from amqpd.broker.exchanges import registry
+from amqpd.broker.exchanges.binding import Binding, Destination
+from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.journal import (
+    Bound,
+    ExchangeAdded,
+    Operation,
+    QueueAdded,
+    Standing,
+    VhostAdded,
+)
+from amqpd.broker.queues.classic import Classic
+from amqpd.broker.queues.queue import Queue
+from amqpd.broker.vhost import Vhost
+from amqpd.wire.arguments import arguments_at
+
+if TYPE_CHECKING:
+    from amqpd.broker.broker import Broker
+
+
+class Recovered(NamedTuple):
+    """What a store has kept.
+
+    Attributes:
+        operations: that make the topology: vhosts, exchanges, queues, then bindings.
+        standings: of the queues, by queue id.
+    """
+
+    operations: list[Operation]
+    standings: dict[int, Standing]
+
+
+NOTHING = Recovered([], {})
+
+
+def restore(broker: Broker, recovered: Recovered) -> None:
+    """Makes what was recovered. Messages stay where they are until somebody takes them.
+
+    Raises:
+        ValueError: the operations do not fit together; the text says which.
+    """
+    for operation in recovered.operations:
+        if isinstance(operation, VhostAdded):
+            broker.vhosts[operation.name] = Vhost(operation.name)
+        elif isinstance(operation, ExchangeAdded):
+            _restore_exchange(_vhost(broker, operation.vhost), operation)
+        elif isinstance(operation, QueueAdded):
+            standing = recovered.standings.get(operation.queue_id, Standing(1, 0, 0))
+            _restore_queue(broker, operation, standing)
+        elif isinstance(operation, Bound):
+            _restore_binding(_vhost(broker, operation.vhost), operation)
+        else:
+            raise ValueError(f"{operation} adds nothing")
+
+
+def _vhost(broker: Broker, name: str) -> Vhost:
+    if name not in broker.vhosts:
+        raise ValueError(f"there is no vhost '{name}'")
+    return broker.vhosts[name]
+
+
+def _restore_exchange(vhost: Vhost, added: ExchangeAdded) -> None:
+    if added.type not in registry.TYPES:
+        raise ValueError(f"exchange '{added.name}' has the unknown type '{added.type}'")
+    vhost.exchanges[added.name] = Exchange(
+        added.name,
+        added.type,
+        registry.router(added.type),
+        durable=True,
+        auto_delete=added.auto_delete,
+        internal=added.internal,
+        arguments=arguments_at(added.arguments, 0),
+    )
+
+
+def _restore_queue(broker: Broker, added: QueueAdded, standing: Standing) -> None:
+    backlog = Classic(
+        broker.memory,
+        next_number=standing.next_number,
+        behind=standing.messages,
+        seen_below=standing.handed_out_below,
+    )
+    queue = Queue(
+        added.queue_id,
+        added.name,
+        broker.journal,
+        backlog,
+        durable=True,
+        auto_delete=added.auto_delete,
+        exclusive_owner=None,
+        arguments=arguments_at(added.arguments, 0),
+        handed_out_below=standing.handed_out_below,
+    )
+    _vhost(broker, added.vhost).queues[added.name] = queue
+    broker.queues[added.queue_id] = queue
+
+
+def _restore_binding(vhost: Vhost, bound: Bound) -> None:
+    ends: dict[str, Destination] = {}
+    if bound.destination_kind == "queue":
+        ends.update(vhost.queues)
+    else:
+        ends.update(vhost.exchanges)
+    source, end = vhost.exchanges.get(bound.source), ends.get(bound.destination)
+    if source is None or end is None:
+        raise ValueError(
+            f"a binding leads from exchange '{bound.source}' to {bound.destination_kind} "
+            f"'{bound.destination}' in vhost '{vhost.name}', and one of them does not exist"
+        )
+    source.bind(Binding(source, end, bound.binding_key, arguments_at(bound.arguments, 0)))
