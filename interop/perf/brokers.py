@@ -17,6 +17,7 @@ from amqpd.cli.bench.uri import parse
 
 START_S_MAX = 60.0
 STOP_S_MAX = 20.0
+REPOSITORY = Path(__file__).resolve().parents[2]
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
@@ -31,30 +32,52 @@ class Broker:
     """One that is started here, with a directory of its own that goes when it stops.
 
     Attributes:
-        start_s: from its start to the first connection that it accepted, in seconds.
+        start_s: from its last start to the first connection that it accepted, in seconds.
     """
+
+    DATA = "data"  # where its data is in its directory
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.uri = ""
         self.start_s = 0.0
         self._directory: Path | None = None
+        self._port = 0
         self.processes: ProcessSession | None = None
+
+    def fresh(self) -> "Broker":
+        """Another one of the same kind, not started."""
+        return type(self)(self.name)
+
+    @property
+    def data_directory(self) -> Path:
+        """Where it keeps what is durable, while it is started."""
+        assert self._directory is not None
+        return self._directory / self.DATA
 
     def command(self, directory: Path, port: int) -> tuple[list[str], dict[str, str]]:
         """What to start, and the environment to start it in."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Starts it and waits until it has accepted a connection.
+        """Starts it with nothing in it.
 
         Raises:
             RuntimeError: it does not come up.
         """
         self._directory = Path(tempfile.mkdtemp(prefix=f"perf-{self.name}-"))
-        port = free_port()
-        self.uri = f"amqp://guest:guest@127.0.0.1:{port}/"
-        command, env = self.command(self._directory, port)
+        self._port = free_port()
+        self.uri = f"amqp://guest:guest@127.0.0.1:{self._port}/"
+        self.boot()
+
+    def boot(self) -> None:
+        """Starts its processes on the data that it has, and waits for an accepted connection.
+
+        Raises:
+            RuntimeError: it does not come up.
+        """
+        assert self._directory is not None
+        command, env = self.command(self._directory, self._port)
         begun = time.monotonic()
         self.processes = ProcessSession(command, os.environ | env, self._directory / "output")
         while True:
@@ -78,6 +101,12 @@ class Broker:
         if self.processes:
             self.processes.resume()
 
+    def kill(self) -> None:
+        """kill -9; its data stays for the next `boot`."""
+        if self.processes:
+            self.processes.kill()
+            self.processes = None
+
     def stop(self) -> None:
         if self.processes:
             self.processes.stop(STOP_S_MAX)
@@ -88,15 +117,26 @@ class Broker:
 
 
 class Amqpd(Broker):
-    """amqpd as it stands in this repository."""
+    """amqpd as it stands in this repository, or in another checkout of it."""
+
+    def __init__(self, name: str, source: Path = REPOSITORY) -> None:
+        super().__init__(name)
+        self._source = source
+
+    def fresh(self) -> Broker:
+        return Amqpd(self.name, self._source)
 
     def command(self, directory: Path, port: int) -> tuple[list[str], dict[str, str]]:
-        options = ["--port", str(port), "--data-dir", str(directory / "data")]
-        return [sys.executable, "-m", "amqpd", *options, "--log-level", "warning"], {}
+        options = ["--port", str(port), "--data-dir", str(directory / self.DATA)]
+        # -P: the folder that we happen to be in does not come before PYTHONPATH.
+        command = [sys.executable, "-P", "-m", "amqpd", *options, "--log-level", "warning"]
+        return command, {"PYTHONPATH": str(self._source)}
 
 
 class RabbitMQ(Broker):
     """Debian's rabbitmq-server, apart from any that runs on the machine already."""
+
+    DATA = "mnesia"
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -105,7 +145,7 @@ class RabbitMQ(Broker):
     def command(self, directory: Path, port: int) -> tuple[list[str], dict[str, str]]:
         if not RABBITMQ_SERVER.exists():
             raise RuntimeError(f"{RABBITMQ_SERVER} is missing: install rabbitmq-server")
-        self._epmd_port = free_port()
+        self._epmd_port = self._epmd_port or free_port()
         plugins = directory / "enabled_plugins"
         plugins.write_text("[].\n")
         return [str(RABBITMQ_SERVER)], {
@@ -115,7 +155,7 @@ class RabbitMQ(Broker):
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(port),
             "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+            "RABBITMQ_MNESIA_BASE": str(directory / self.DATA),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_PID_FILE": str(directory / "pid"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),

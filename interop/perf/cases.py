@@ -6,12 +6,15 @@ their own on the broker's machine, publishes leave in writes of up to 64 KiB, an
 anything but the broker.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 RATE = "delivered.messages_per_s"
 CONFIRMED_RATE = "confirmed.messages_per_s"
 DURABLE = "--durable --persistent"
 BACKLOG = 300_000
+# The least share of an earlier release's rate that a transient case must keep.
+KEPT = 0.95
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def paced(name: str, options: str, goal: float | None = None) -> Run:
         confirm = "latency_ms.confirm"
         figures += [
             Figure(f"{name}, confirm p50", f"{confirm}.median", "ms", small_is_good=True),
-            Figure(f"{name}, confirm p99", f"{confirm}.p99", "ms", small_is_good=True),
+            Figure(f"{name}, confirm p99", f"{confirm}.p99", "ms", goal=goal, small_is_good=True),
         ]
     return Run(f"--rate 2000 {DURABLE} {options}", tuple(figures))
 
@@ -84,10 +87,16 @@ CASES = (
         "persistent-confirm",
         f"{DURABLE} --confirm 1000",
         "durable queue, delivery mode 2, confirms with a window of 1,000, prefetch 500",
+        goal=3.0,
     ),
-    rate_case("persistent-1k", f"{DURABLE} --confirm 1000 --size 1k", "the same with 1 KiB"),
     rate_case(
-        "confirm-window-1", f"{DURABLE} --confirm 1", "the same with a window of 1: the round trip"
+        "persistent-1k", f"{DURABLE} --confirm 1000 --size 1k", "the same with 1 KiB", goal=3.0
+    ),
+    rate_case(
+        "confirm-window-1",
+        f"{DURABLE} --confirm 1",
+        "the same with a window of 1: the round trip",
+        goal=1.0,
     ),
     rate_case("transient-64k", "--auto-ack --size 64k", "64 KiB, no acks", goal=1.5),
     rate_case("large-4m", "--size 4M --prefetch 10", "4 MiB, acks, prefetch 10", goal=1.0),
@@ -111,12 +120,12 @@ CASES = (
             Run(
                 f"{DURABLE} --queue perf-backlog --keep --consumers 0 --confirm 5000 "
                 f"--count {BACKLOG}",
-                (Figure("backlog-pub", CONFIRMED_RATE),),
+                (Figure("backlog-pub", CONFIRMED_RATE, goal=5.0),),
                 timed=False,
             ),
             Run(
                 f"{DURABLE} --queue perf-backlog --producers 0 --count {BACKLOG}",
-                (Figure("backlog-drain"),),
+                (Figure("backlog-drain", goal=5.0),),
                 timed=False,
             ),
         ),
@@ -125,7 +134,7 @@ CASES = (
     Case(
         "paced-2k-confirm",
         "the same with confirms",
-        (paced("paced-2k-confirm", "--confirm 1000"),),
+        (paced("paced-2k-confirm", "--confirm 1000", goal=0.5),),
     ),
 )
 
@@ -136,9 +145,22 @@ CONNECTION = Figure(
     "each of 1,000 idle connections", "", "KiB", 60, small_is_good=True, absolute=True
 )
 DECLARE = Figure("10,000 transient queues", "", "s", 10, small_is_good=True, absolute=True)
+DURABLE_DECLARE = Figure("10,000 durable queues", "", "s", 1.0, small_is_good=True)
+PIPELINED_DECLARE = Figure(
+    "10,000 durable queues, pipelined", "", "s", 3, small_is_good=True, absolute=True
+)
 CROWDED = Figure("transient-ack beside them", "", "of empty", 0.9, absolute=True)
 CROWDED_CPU = Figure("its CPU per message", "", "of empty", small_is_good=True)
-RESOURCE_FIGURES = (START, IDLE_MEMORY, CONNECTION, DECLARE, CROWDED, CROWDED_CPU)
+RESOURCE_FIGURES = (
+    START,
+    IDLE_MEMORY,
+    CONNECTION,
+    DECLARE,
+    CROWDED,
+    CROWDED_CPU,
+    DURABLE_DECLARE,
+    PIPELINED_DECLARE,
+)
 
 
 def cpu_figure(case: Case) -> Figure:
@@ -147,3 +169,23 @@ def cpu_figure(case: Case) -> Figure:
     Messages that were published and not delivered are paid for as well.
     """
     return Figure(f"CPU, {case.name}", unit="µs/msg", small_is_good=True)
+
+
+def figures_of_cases(cases: Sequence[Case]) -> list[Figure]:
+    """All figures of some cases, with the goals that refer to RabbitMQ."""
+    return [figure for case in cases for run in case.runs for figure in run.figures]
+
+
+def figures_against_earlier(cases: Sequence[Case]) -> list[Figure]:
+    """The same with the goals that refer to an earlier amqpd: transient cases keep their rates."""
+    return [
+        replace(figure, goal=None if DURABLE in run.options else KEPT)
+        for case in cases
+        for run in case.runs
+        for figure in run.figures
+    ]
+
+
+def without_ratio_goal(figure: Figure) -> Figure:
+    """The figure without a goal that refers to RabbitMQ."""
+    return figure if figure.absolute else replace(figure, goal=None)

@@ -9,28 +9,47 @@ from statistics import median
 
 import pika
 from brokers import Broker
-from cases import CONNECTION, CROWDED, CROWDED_CPU, DECLARE, IDLE_MEMORY, START
+from cases import (
+    CONNECTION,
+    CROWDED,
+    CROWDED_CPU,
+    DECLARE,
+    DURABLE_DECLARE,
+    IDLE_MEMORY,
+    PIPELINED_DECLARE,
+    START,
+)
 from load import bench
 from processes import ProcessSession
 
+from amqpd.cli.bench.frames import CHANNEL
 from amqpd.cli.bench.link import Link
 from amqpd.cli.bench.uri import parse
+from amqpd.wire.methods import Queue, encode_method
 
 CONNECTIONS = 1_000
 QUEUES = 10_000
 SETTLE_S = 2.0
+PIPELINE_S_MAX = 120.0
 LOAD_PAIRS = 5
 LOAD = "--duration 2 --warm-up 0.5"
 
 
-def measure(kind: Callable[[str], Broker], name: str) -> dict[str, float]:
-    """Starts the broker, measures, stops it; figure name: value."""
-    crowded, empty = kind(name), kind(name)
+def measure(broker: Broker) -> dict[str, float]:
+    """Starts brokers like this one, measures, stops them; figure name: value."""
+    values = measure_crowded(broker.fresh(), broker.fresh())
+    values |= {DURABLE_DECLARE.name: time_on(broker.fresh(), declare_durable)}
+    values |= {PIPELINED_DECLARE.name: time_on(broker.fresh(), declare_pipelined)}
+    return values
+
+
+def measure_crowded(crowded: Broker, empty: Broker) -> dict[str, float]:
+    """Everything about one that gets connections and transient queues."""
     try:
         crowded.start()
         values = {START.name: crowded.start_s} | footprint(crowded)
         links = idle_connections(crowded)
-        values[DECLARE.name] = declare_queues(crowded.uri)
+        values[DECLARE.name] = declare_transient(crowded.uri)
         crowded.pause()
         empty.start()
         empty.pause()
@@ -40,6 +59,15 @@ def measure(kind: Callable[[str], Broker], name: str) -> dict[str, float]:
     finally:
         crowded.stop()
         empty.stop()
+
+
+def time_on(broker: Broker, declare: Callable[[str], float]) -> float:
+    """What `declare` says of a broker that has just been started."""
+    try:
+        broker.start()
+        return declare(broker.uri)
+    finally:
+        broker.stop()
 
 
 def footprint(broker: Broker) -> dict[str, float]:
@@ -94,13 +122,40 @@ def close(links: list[Link]) -> None:
         link.sock.close()
 
 
-def declare_queues(uri: str) -> float:
-    """Declares 10,000 transient queues one after another; returns how long it took, in seconds."""
+def declare_transient(uri: str) -> float:
+    """Declares 10,000 transient queues one after another; how long it took, in seconds."""
+    return declare_in_turn(uri, durable=False)
+
+
+def declare_durable(uri: str) -> float:
+    """The same with durable ones."""
+    return declare_in_turn(uri, durable=True)
+
+
+def declare_in_turn(uri: str, *, durable: bool) -> float:
+    """Each declaration waits for the answer to the one before."""
     connection = pika.BlockingConnection(pika.URLParameters(uri + "%2F"))
     channel = connection.channel()
     begun = time.monotonic()
     for number in range(QUEUES):
-        channel.queue_declare(f"crowd-{number:05}")
+        channel.queue_declare(f"crowd-{number:05}", durable=durable)
     took_s = time.monotonic() - begun
     connection.close()
+    return took_s
+
+
+def declare_pipelined(uri: str) -> float:
+    """10,000 durable queues with nowait, the last one without: its answer stands for all."""
+    *before, last = (Queue.Declare(queue=f"crowd-{n:05}", durable=True) for n in range(QUEUES))
+    for method in before:
+        method.nowait = True
+    data = b"".join(encode_method(CHANNEL, method) for method in before)
+    link = Link.connect(parse(uri), "pipelined declares")
+    link.sock.settimeout(PIPELINE_S_MAX)
+    begun = time.monotonic()
+    link.send(data)
+    # Durable as well, so that a promise is waited for and not only a turn on the channel.
+    link.call(CHANNEL, last, Queue.DeclareOk)
+    took_s = time.monotonic() - begun
+    link.close()
     return took_s

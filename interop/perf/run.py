@@ -7,11 +7,23 @@ from pathlib import Path
 
 import click
 import resources
-from brokers import KINDS, Broker, Running
-from cases import CASES, RESOURCE_FIGURES, RESOURCES, Case, Figure, cpu_figure
+from brokers import KINDS, Amqpd, Broker, Running
+from cases import (
+    CASES,
+    RESOURCE_FIGURES,
+    RESOURCES,
+    Case,
+    Figure,
+    cpu_figure,
+    figures_against_earlier,
+    figures_of_cases,
+    without_ratio_goal,
+)
 from load import figures_of
 from rich.console import Console
 from table import Values, as_table
+
+from amqpd.cli.bench.errors import BenchError
 
 
 class Matrix:
@@ -75,8 +87,8 @@ class Matrix:
                     continue
                 self._console.print(f"round {number + 1}: {RESOURCES}, {broker.name}")
                 try:
-                    self.add(broker, resources.measure(KINDS[broker.name], broker.name))
-                except (RuntimeError, OSError) as error:
+                    self.add(broker, resources.measure(broker))
+                except (RuntimeError, OSError, BenchError) as error:
                     self.fail(broker, RESOURCES, error)
 
 
@@ -90,26 +102,52 @@ def chosen(names: str | None) -> tuple[list[Case], bool]:
     return [case for case in CASES if case.name in wanted], RESOURCES in wanted
 
 
-def brokers_of(names: str, uris: Sequence[str]) -> list[Broker]:
-    """The brokers asked for: by kind, to be started, or as NAME=URI."""
-    brokers: list[Broker] = []
-    for text in uris:
-        name, equals, uri = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not of the form NAME=URI")
-        brokers.append(Running(name, uri))
+def named(text: str, what: str) -> tuple[str, str]:
+    """The two sides of NAME=URI or NAME=PATH."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not of the form NAME={what}")
+    return name, value
+
+
+def brokers_of(names: str, uris: Sequence[str], checkouts: Sequence[str]) -> list[Broker]:
+    """The brokers asked for: as NAME=URI, as NAME=PATH, or by kind."""
+    brokers: list[Broker] = [Running(*named(text, "URI")) for text in uris]
+    for text in checkouts:
+        name, path = named(text, "PATH")
+        if not (Path(path) / "amqpd/__main__.py").is_file():
+            raise click.BadParameter(f"{path} is no checkout of amqpd")
+        brokers.append(Amqpd(name, Path(path).resolve()))
     for name in filter(None, names.split(",")):
         if name not in KINDS:
             raise click.BadParameter(f"no broker {name!r}; there are: {', '.join(KINDS)}")
         brokers.append(KINDS[name](name))
+    if len({broker.name for broker in brokers}) < len(brokers):
+        raise click.BadParameter("two brokers have the same name")
     return brokers
+
+
+def figures_to_show(
+    cases: Sequence[Case], with_resources: bool, *, against_earlier: bool
+) -> list[Figure]:
+    """The rows of the table; their goals depend on whom amqpd is compared with."""
+    figures = figures_against_earlier(cases) if against_earlier else figures_of_cases(cases)
+    if with_resources:
+        of_resources: Sequence[Figure] = RESOURCE_FIGURES
+        figures += map(without_ratio_goal, of_resources) if against_earlier else of_resources
+    return figures + [cpu_figure(case) for case in cases]
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Runs of each case.")
 @click.option("--cases", "case_names", metavar="A,B", help="Only these cases.")
-@click.option("--brokers", "names", metavar="A,B", help="To start. Default: all, none with --uri.")
+@click.option(
+    "--brokers", "names", metavar="A,B", help="To start. Default: all; none beside others."
+)
 @click.option("--uri", "uris", multiple=True, metavar="NAME=URI", help="One that runs already.")
+@click.option(
+    "--checkout", "checkouts", multiple=True, metavar="NAME=PATH", help="Another amqpd to start."
+)
 @click.option("--baseline", default="rabbitmq", help="The broker that ratios refer to.")
 @click.option("--duration", type=float, default=5.0, help="Seconds that a timed case is measured.")
 @click.option("--warm-up", type=float, default=1.0, help="Seconds before.")
@@ -119,6 +157,7 @@ def main(
     case_names: str | None,
     names: str | None,
     uris: tuple[str, ...],
+    checkouts: tuple[str, ...],
     baseline: str,
     duration: float,
     warm_up: float,
@@ -126,17 +165,15 @@ def main(
 ) -> None:
     """Measure brokers side by side. Exit status 1 if a measurement failed."""
     if names is None:
-        names = "" if uris else ",".join(KINDS)
+        names = "" if uris or checkouts else ",".join(KINDS)
     cases, with_resources = chosen(case_names)
-    matrix = Matrix(brokers_of(names, uris), Console(stderr=True, highlight=False))
+    matrix = Matrix(brokers_of(names, uris, checkouts), Console(stderr=True, highlight=False))
     if cases:
         matrix.measure_load(cases, rounds, duration, warm_up)
     if with_resources:
         matrix.measure_resources(rounds)
-    figures: list[Figure] = [f for case in cases for run in case.runs for f in run.figures]
-    if with_resources:
-        figures += RESOURCE_FIGURES
-    figures += [cpu_figure(case) for case in cases]
+    earlier = {named(text, "PATH")[0] for text in checkouts}
+    figures = figures_to_show(cases, with_resources, against_earlier=baseline in earlier)
     present = [broker.name for broker in matrix.brokers]
     reference = baseline if baseline in present else None
     Console(width=None if sys.stdout.isatty() else 140).print(

@@ -13,6 +13,8 @@ Values = dict[str, dict[str, list[float]]]
 
 def number(value: float) -> str:
     """Three digits that matter."""
+    if not value:
+        return "0"
     for least, text in ((100_000, f"{value / 1000:,.0f} k"), (10_000, f"{value / 1000:,.1f} k")):
         if value >= least:
             return text
@@ -39,15 +41,22 @@ def ratio(values: dict[str, list[float]], broker: str, baseline: str) -> float |
     return statistics.median(ours) / statistics.median(theirs)
 
 
-def goal(figure: Figure, values: dict[str, list[float]], baseline: str | None) -> str:
-    """What we want of amqpd, and whether it is so."""
+def reached(figure: Figure, values: dict[str, list[float]], baseline: str | None) -> bool | None:
+    """Whether amqpd reaches the figure's goal; None without a goal or a value."""
     ours = values.get("amqpd")
     if figure.goal is None or not ours:
+        return None
+    value = statistics.median(ours) if figure.absolute else ratio(values, "amqpd", baseline or "")
+    if value is None:
+        return None
+    return value <= figure.goal if figure.small_is_good else value >= figure.goal
+
+
+def goal(figure: Figure, values: dict[str, list[float]], baseline: str | None) -> str:
+    """What we want of amqpd, and whether it is so."""
+    good = reached(figure, values, baseline)
+    if good is None:
         return ""
-    reached = statistics.median(ours) if figure.absolute else ratio(values, "amqpd", baseline or "")
-    if reached is None:
-        return ""
-    good = reached <= figure.goal if figure.small_is_good else reached >= figure.goal
     sign = "≤" if figure.small_is_good else "≥"
     unit = f" {figure.unit}" if figure.absolute else ""
     return f"{sign} {figure.goal:g}{unit}: {'yes' if good else 'NO'}"

@@ -3,7 +3,7 @@
 from io import StringIO
 
 import pytest
-from cases import CASES, RESOURCE_FIGURES, Figure
+from cases import CASES, RESOURCE_FIGURES, Figure, figures_against_earlier, without_ratio_goal
 from rich.console import Console
 from table import Values, as_table, goal, number, ratio, spread
 
@@ -14,6 +14,7 @@ def test_a_cell_is_the_median_and_the_range() -> None:
     assert spread([300.0, 90.0, 330.0]) == "300 [90.0–330]"
     assert spread([300.0]) == "300"
     assert spread([]) == "failed"
+    assert spread([0.0]) == "0"
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,16 @@ def test_every_figure_has_a_name_of_its_own() -> None:
     names = [figure.name for case in CASES for run in case.runs for figure in run.figures]
     names += [figure.name for figure in RESOURCE_FIGURES]
     assert len(names) == len(set(names))
+
+
+def test_against_an_earlier_release_transient_cases_keep_their_rates() -> None:
+    goals = {figure.name: figure.goal for figure in figures_against_earlier(CASES)}
+    assert goals["transient-ack"] == goals["large-4m"] == 0.95
+    assert goals["persistent-confirm"] is None
+    assert goals["paced-2k p99"] is None
+
+
+def test_goals_that_refer_to_rabbitmq_are_not_asked_of_an_earlier_release() -> None:
+    shown = [without_ratio_goal(figure) for figure in RESOURCE_FIGURES]
+    assert [figure.name for figure in shown] == [figure.name for figure in RESOURCE_FIGURES]
+    assert all(figure.absolute for figure in shown if figure.goal is not None)
