@@ -124,6 +124,11 @@ class Core:
             for session in list(self.sessions):
                 session.flow.relieved()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that has happened is committed."""
+        return self.broker.journal.is_settled
+
     def stopped(self) -> None:
         """All clients have gone, and the broker stops when what is ready now is committed."""
         for queue in self.broker.queues.values():
@@ -150,9 +155,10 @@ class Core:
             for go_on in resumable:
                 go_on()
         fetches, broker.fetches = broker.fetches, []
+        batch = broker.journal.hand_over(broker.epoch + broker.now)
         sessions = list(self._speakers)
         self._speakers.clear()
-        return Ready(sessions, broker.journal.hand_over(), fetches, broker.deadlines.next())
+        return Ready(sessions, batch, fetches, broker.deadlines.next())
 
 
 def _hot_path(wanted: bool) -> HotPath:

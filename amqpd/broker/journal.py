@@ -160,9 +160,17 @@ class Changes:
 
 
 class Batch(NamedTuple):
-    """A hand-over: operations in their order, then the changes by queue id, and its number."""
+    """A hand-over.
+
+    Attributes:
+        ticket: its number.
+        wall_ms: when it was handed over, in milliseconds since 1970.
+        operations: on the topology, in their order; they come first.
+        changes: by queue id.
+    """
 
     ticket: int
+    wall_ms: int
     operations: list[Operation]
     changes: dict[int, Changes]
 
@@ -271,18 +279,27 @@ class Journal:
         waiting = self._changes.get(queue.queue_id)
         return [changes for changes in (flying, waiting) if changes is not None]
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing waits to be committed."""
+        return self._flying is None and not self._operations and not self._changes
+
     def last_ticket(self) -> int:
         """The ticket after which all that was noted so far is durable."""
         return self.ticket if self._operations or self._changes else self.ticket - 1
 
-    def hand_over(self) -> Batch | None:
-        """The open batch; None if nothing has happened or the store is still busy."""
+    def hand_over(self, wall_s: float) -> Batch | None:
+        """The open batch; None if nothing has happened or the store is still busy.
+
+        Args:
+            wall_s: the time, in seconds since 1970.
+        """
         if self._flying is not None or not (self._operations or self._changes):
             return None
         changes = {queue_id: each for queue_id, each in self._changes.items() if each.matters}
         for each in changes.values():
             each.standing = each.queue.standing()
-        self._flying = Batch(self.ticket, self._operations, changes)
+        self._flying = Batch(self.ticket, int(wall_s * 1000), self._operations, changes)
         self._flying_bytes, self._open_bytes = self._open_bytes, 0
         self.ticket += 1
         self._operations, self._changes = [], {}

@@ -30,13 +30,15 @@ class Recovered(NamedTuple):
     Attributes:
         operations: that make the topology: vhosts, exchanges, queues, then bindings.
         standings: of the queues, by queue id.
+        last_queue_id: larger ones were not used of late.
     """
 
     operations: list[Operation]
     standings: dict[int, Standing]
+    last_queue_id: int
 
 
-NOTHING = Recovered([], {})
+NOTHING = Recovered([], {}, 0)
 
 
 def restore(broker: Broker, recovered: Recovered) -> None:

@@ -6,27 +6,34 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.config import Config
 from amqpd.core import Core
 from amqpd.log import EventLog
 from amqpd.server.connection import Connection
+from amqpd.server.store import Place
 from amqpd.session.connection import Session
-from amqpd.storage.memory import MemoryStore
 
 log = EventLog("server")
 
 
 class BrokerServer:
-    """The core and the sockets around it; lives in one trio run."""
+    """The core and the sockets around it; lives in one trio run.
 
-    def __init__(
-        self, config: Config, core: Core, store: MemoryStore, nursery: trio.Nursery
-    ) -> None:
+    Attributes:
+        relieved: set, and replaced, when clients that are not read may be read again.
+        store_failed: nothing can be kept any more.
+    """
+
+    def __init__(self, config: Config, core: Core, place: Place, nursery: trio.Nursery) -> None:
         self.config = config
         self.core = core
         self.connections: dict[Session, Connection] = {}
         self.connection_ended = trio.Event()
-        self._store = store
+        self.relieved = trio.Event()
+        self.store_failed = trio.Event()
+        self._store = place.start(self)
+        self._turning = False
         self._nursery = nursery
         self._deadline = float("inf")
         self._deadline_moved = trio.Event()
@@ -50,21 +57,67 @@ class BrokerServer:
         self._guarded(self.core.disconnected, session, trio.current_time())
         self.turn()
 
+    # --- what the store and the machine have to say ----------------------------------------------
+
+    def committed(self, ticket: int) -> None:
+        """The batch with this ticket is durable."""
+        self._happened(self.core.committed, ticket)
+
+    def fetched(self, fetch: Fetch, answer: Fetched) -> None:
+        """Messages were read back."""
+        self._happened(self.core.fetched, fetch, answer, trio.current_time())
+
+    def full(self, on: bool) -> None:
+        """The store has no room to write, or has some again."""
+        self.alarmed("store", on)
+
+    def alarmed(self, resource: str, on: bool) -> None:
+        """Something has run short, or is there again."""
+        self._happened(self.core.alarmed, resource, on, trio.current_time())
+
+    def failed(self, error: Exception) -> None:
+        """Nothing can be kept any more: nothing may be promised."""
+        log.error("the store has failed; nothing more is confirmed", error=str(error))
+        self.store_failed.set()
+
+    def _happened(self, happened: Callable[..., None], *arguments: object) -> None:
+        self._guarded(happened, *arguments)
+        self.turn()
+        self.relieved.set()
+        self.relieved = trio.Event()
+
+    async def settle(self) -> None:
+        """Waits until all that has happened is committed."""
+        self.turn()
+        while not self.core.is_settled and not self.store_failed.is_set():
+            await self.relieved.wait()
+
     def turn(self) -> None:
         """Does what the core has made ready, until nothing is."""
-        while True:
-            ready = self.core.ready()
-            if ready.journal is not None:
-                self._guarded(self.core.committed, self._store.commit(ready.journal))
-            for session in ready.sessions:
-                connection = self.connections.get(session)
-                if connection is not None:
-                    connection.flush()
-            if ready.journal is None and not ready.sessions:
-                break
+        if self._turning:
+            return  # the turn that is under way will see it
+        self._turning = True
+        try:
+            while self._do_what_is_ready():
+                pass
+        finally:
+            self._turning = False
+
+    def _do_what_is_ready(self) -> bool:
+        """Whether there may be more."""
+        ready = self.core.ready()
+        if ready.journal is not None:
+            self._store.hand_over(ready.journal)
+        for fetch in ready.fetches:
+            self._store.fetch(fetch)
+        for session in ready.sessions:
+            connection = self.connections.get(session)
+            if connection is not None:
+                connection.flush()
         if ready.deadline is not None and ready.deadline < self._deadline:
             self._deadline = ready.deadline
             self._deadline_moved.set()
+        return bool(ready.journal or ready.sessions or ready.fetches)
 
     async def tick(self) -> None:
         """Calls the core whenever its deadline has passed."""

@@ -53,6 +53,8 @@ class Connection:
                 if self._writing and self.session.is_flooded():
                     self._drained = trio.Event()
                     await self._drained.wait()
+                while self.session.flow.stopped and not self._closed:
+                    await self._server.relieved.wait()
         except OSError as error:
             self._lost(error)
         except trio.ClosedResourceError:

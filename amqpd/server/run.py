@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ from amqpd.config.addresses import listen_addresses
 from amqpd.config.sources import Sources
 from amqpd.core import Core
 from amqpd.log import EventLog
+from amqpd.server.alarms import watch
 from amqpd.server.banner import print_ready
 from amqpd.server.broker_server import BrokerServer
 from amqpd.server.listeners import (
@@ -27,47 +29,84 @@ from amqpd.server.listeners import (
     uri,
 )
 from amqpd.server.memory import settle_memory
-from amqpd.storage.memory import MemoryStore
+from amqpd.server.store import Place
+from amqpd.storage.errors import StorageError
 
 log = EventLog("server")
 
+SETTLE_S = 10.0  # the store has this long to commit what is left when the broker stops
 GOODBYE_S = 4.0  # clients have this long to answer the connection.close of a stopping broker
 
 
 def serve(config: Config, sources: Sources) -> int:
     """Runs the broker until SIGTERM or SIGINT; the exit status.
 
-    0 after a graceful stop, 1 when a second signal cut it short or it could not listen.
+    0 after a graceful stop, 1 when a second signal cut it short or it could not start, 74 (EX_IOERR)
+    when the store has failed.
     """
     try:
-        return trio.run(_serve, config, sources)
-    except CannotListen as error:
+        place = Place(config)
+        try:
+            status = trio.run(_serve, config, sources, place)
+        finally:
+            place.close()
+    except (CannotListen, StorageError) as error:
         print(f"amqpd: {error}", file=sys.stderr)
         return 1
+    log.info("stopped")
+    return status
 
 
-async def _serve(config: Config, sources: Sources) -> int:
+async def _serve(config: Config, sources: Sources, place: Place) -> int:
     listeners = await open_listeners(listen_addresses(config.listen), config.listen.backlog)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            core = Core(config, Random(randbits(256)), time() - trio.current_time())
-            server = BrokerServer(config, core, MemoryStore(), nursery)
+            core = Core(
+                config,
+                Random(randbits(256)),
+                time() - trio.current_time(),
+                recovered=place.recovered,
+            )
+            server = BrokerServer(config, core, place, nursery)
             accepting = trio.CancelScope()
             nursery.start_soon(_accept_all, accepting, server, listeners)
             nursery.start_soon(server.tick)
+            nursery.start_soon(_watch, config, place, server)
             settle_memory()
             print_ready(
                 [uri(listener) for listener in listeners],
-                kept="everything in memory, gone when it stops",
+                kept=place.words,
                 config_file=sources.file,
             )
-            await _next_signal(signals, "stopping")
+            await _reason_to_stop(server, signals)
             accepting.cancel()
             close_listeners(listeners)
             graceful = await _say_goodbye(server, signals)
             nursery.cancel_scope.cancel()
-    log.info("stopped")
+        core.stopped()
+        with trio.move_on_after(SETTLE_S):
+            await server.settle()
+    if server.store_failed.is_set():
+        return os.EX_IOERR
     return 0 if graceful else 1
+
+
+async def _watch(config: Config, place: Place, server: BrokerServer) -> None:
+    directory = place.directory and place.directory.path
+    await watch(config, directory, server.alarmed)
+
+
+async def _reason_to_stop(server: BrokerServer, signals: AsyncIterator[int]) -> None:
+    """Waits for a signal, or for the store to fail."""
+    async with trio.open_nursery() as nursery:
+
+        async def until_signal() -> None:
+            await _next_signal(signals, "stopping")
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(until_signal)
+        await server.store_failed.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def _accept_all(

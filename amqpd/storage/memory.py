@@ -99,6 +99,7 @@ class MemoryStore:
                 *bindings,
             ],
             dict(self.standings),
+            max(self.queues, default=0),
         )
 
     def _add_vhost(self, added: VhostAdded) -> None:

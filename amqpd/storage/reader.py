@@ -1,0 +1,174 @@
+"""Messages back from the file.
+
+One row comes out of SQLite for each address and header, with the bodies of all their messages in
+one piece: a step for each message would take and drop the interpreter's lock each time, and stall
+the broker's loop.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from array import array
+from collections.abc import Sequence
+from itertools import repeat
+from operator import xor
+from pathlib import Path
+from typing import Any, Final
+from zlib import crc32
+
+from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.message import Envelope, Message
+from amqpd.storage.database import told
+from amqpd.storage.rows import CHECKSUM_BYTES, row_id, seed
+from amqpd.storage.schema import NUMBER_BITS
+from amqpd.wire import content
+
+ENVELOPES_MAX: Final = 1024  # remembered
+
+_NUMBER: Final = (1 << NUMBER_BITS) - 1
+_NOT_GONE: Final = "NOT EXISTS (SELECT 1 FROM main.gone WHERE id BETWEEN first AND last)"
+_BODY: Final = "coalesce(body, (SELECT b.body FROM main.bodies b WHERE b.id = body_id))"
+_COLUMNS: Final = f"id, exchange, routing_key, header, {_BODY} AS body, checksum"
+_GROUPS: Final = (
+    "SELECT exchange, routing_key, header, group_concat(id), group_concat(body, ''), "
+    "group_concat(checksum, '') FROM ({}) GROUP BY exchange, routing_key, header"
+)
+
+Found = tuple[int, Message]
+
+
+class Reader:
+    """Answers fetches through a connection of its own, which is used by one thread at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
+        # Bodies that were put together come as text, which may hold any bytes.
+        connection.text_factory = bytes
+        self._execute = connection.execute
+        self._file = file
+        self._envelopes: dict[tuple[bytes, bytes], Envelope] = {}
+
+    def fetch(self, fetch: Fetch) -> Fetched:
+        """Reads messages back, as many as the fetch allows; what is damaged is left out.
+
+        Raises:
+            StorageError: the file cannot be read, or is damaged as a whole.
+        """
+        first, last = row_id(fetch.queue_id, fetch.first), row_id(fetch.queue_id, fetch.below) - 1
+        with told(self._file):
+            where = self._where(first, last)
+            end = self._end(fetch, where, first, last)
+            found, damaged = self._read(where, first, last if end is None else end)
+        found.sort()
+        return Fetched(
+            [message_id & _NUMBER for message_id, _ in found],
+            [message for _, message in found],
+            [message_id & _NUMBER for message_id in sorted(damaged)],
+            fetch.below if end is None else (end & _NUMBER) + 1,
+        )
+
+    def _where(self, first: int, last: int) -> str:
+        """The sources of the messages between two ids: a query with their columns to be put in."""
+        between = "WHERE id BETWEEN ?1 AND ?2"
+        main = f"SELECT {{}} FROM main.stored {between}"
+        gone = "SELECT 1 FROM main.gone WHERE first <= ?2 AND last >= ?1 LIMIT 1"
+        if self._execute(gone, (first, last)).fetchone():
+            main += f" AND {_NOT_GONE}"
+        spilled = f"SELECT 1 FROM scratch.stored {between} LIMIT 1"
+        if self._execute(spilled, (first, last)).fetchone():
+            return f"{main} UNION ALL SELECT {{}} FROM scratch.stored {between}"
+        return main
+
+    def _end(self, fetch: Fetch, where: str, first: int, last: int) -> int | None:
+        """The last id that is within the limits of the fetch; None if all are."""
+        query = (
+            "SELECT max(id), count(*), sum(size) FROM ("
+            f"{where.replace('{}', 'id, size')} ORDER BY id LIMIT ?3)"
+        )
+        limit = fetch.messages_max
+        while True:
+            end, count, size = self._execute(query, (first, last, limit)).fetchone()
+            if count <= 1 or size <= fetch.bytes_max:
+                return end if count == limit else None
+            limit = max(1, min(count - 1, count * fetch.bytes_max // size))
+
+    def _read(self, where: str, first: int, last: int) -> tuple[list[Found], list[int]]:
+        """Messages with their ids in any order, and the ids of those that are damaged."""
+        found: list[Found] = []
+        damaged: list[int] = []
+        query = _GROUPS.format(where.replace("{}", _COLUMNS))
+        for row in self._execute(query, (first, last)).fetchall():
+            ids = [*map(int, row[3].split(b","))]
+            bodies = _cut(row[4], len(ids), row[2])
+            checks = _checks(row[5])
+            start = seed(row[0], row[1], row[2])
+            if bodies and checks == [*map(xor, map(crc32, bodies, repeat(start)), ids)]:
+                self._add(found, row, ids, bodies)
+            else:
+                self._read_singly(where, ids, found, damaged)
+        return found, damaged
+
+    def _add(
+        self, found: list[Found], row: Sequence[Any], ids: list[int], bodies: list[bytes]
+    ) -> None:
+        """Messages of one address and header."""
+        envelope, header = self._envelope(row[0], row[1]), row[2]
+        persistent = content.is_persistent(header)
+        found += zip(ids, [(envelope, header, body, persistent) for body in bodies], strict=True)
+
+    def _envelope(self, exchange: bytes, routing_key: bytes) -> Envelope:
+        key = exchange, routing_key
+        envelope = self._envelopes.get(key)
+        if envelope is None:
+            if len(self._envelopes) >= ENVELOPES_MAX:
+                self._envelopes.clear()
+            envelope = self._envelopes[key] = Envelope(exchange.decode(), routing_key.decode())
+        return envelope
+
+    def _read_singly(
+        self, where: str, ids: list[int], found: list[Found], damaged: list[int]
+    ) -> None:
+        """Reads messages of which at least one is damaged."""
+        query = where.replace("{}", _COLUMNS)
+        for message_id in ids:
+            row = self._execute(query, (message_id, message_id)).fetchone()
+            if row is not None and is_intact(row):
+                self._add(found, row[1:], [message_id], [row[4]])
+            else:
+                damaged.append(message_id)
+
+
+def is_intact(row: Sequence[Any]) -> bool:
+    """Whether a message is as it was written.
+
+    Args:
+        row: id, exchange, routing key, header, body, checksum, all but the id as bytes.
+    """
+    message_id, exchange, key, header, body, checksum = row
+    if not all(isinstance(each, bytes) for each in row[1:]) or len(checksum) != CHECKSUM_BYTES:
+        return False
+    return int.from_bytes(checksum, "little") == crc32(body, seed(exchange, key, header)) ^ (
+        message_id
+    )
+
+
+def _cut(bodies: bytes | None, count: int, header: bytes) -> list[bytes]:
+    """The bodies of messages with the same header; empty if they are not all there."""
+    if len(header) < content.PROPERTIES_OFFSET:
+        return []
+    size = content.body_size(header)
+    stride = size + 5 if size else 0
+    if not isinstance(bodies, bytes) or len(bodies) != stride * count:
+        return []
+    if not stride:
+        return [b""] * count
+    return [bodies[start : start + stride] for start in range(0, len(bodies), stride)]
+
+
+def _checks(checksums: bytes | None) -> list[int]:
+    if not isinstance(checksums, bytes) or len(checksums) % CHECKSUM_BYTES:
+        return []
+    found = array("Q", checksums)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found.tolist()

@@ -1,0 +1,125 @@
+"""The store in a file: what its threads and its tests call. No function here starts a thread.
+
+`commit` and `tidy` belong to one thread, `fetch` to a second, `copy` to a third.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.journal import Batch
+from amqpd.storage.database import attach_scratch, connect, open_file, told
+from amqpd.storage.reader import Reader
+from amqpd.storage.recovery import recover
+from amqpd.storage.upkeep import Checkpointer, copy, shrink
+from amqpd.storage.writer import Writer
+
+_STOPPED: Final = "stopped_cleanly"
+
+
+class SqliteStore:
+    """An open file.
+
+    Attributes:
+        recovered: what a broker needs to go on with it.
+        was_stopped: the process that had it before has closed it in good order.
+        wal_damage: what is wrong with the WAL, for a person; empty if nothing is.
+
+    Args:
+        sync: as the setting `storage.sync`.
+
+    Raises:
+        StorageError: the file cannot be used; the text says why and what to do.
+    """
+
+    def __init__(self, file: Path, sync: str = "full") -> None:
+        self.file = file
+        self._writing, self.wal_damage = open_file(file)
+        self._reading = self._connect()
+        self._checkpointer = Checkpointer(self._connect(), file)
+        self.recovered = recover(self._writing, file)
+        self._writer = Writer(self._writing, file, sync)
+        self._reader = Reader(self._reading, file)
+        self._rest_to_copy = False
+        self.was_stopped = self._start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = connect(self.file)
+        attach_scratch(connection, self.file)
+        return connection
+
+    def _start(self) -> bool:
+        """Notes that the file is in use; whether it was left in good order, or is new."""
+        with told(self.file):
+            query = "SELECT value FROM state WHERE key = ?"
+            found = self._writing.execute(query, (_STOPPED,)).fetchone()
+            self._note_stopped(0)
+        return found is None or found[0] == 1
+
+    def _note_stopped(self, stopped: int) -> None:
+        with self._writer.transaction(synced=True):
+            self._writing.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (_STOPPED, stopped))
+
+    def commit(self, batch: Batch) -> int:
+        """Makes a batch durable; its ticket.
+
+        Raises:
+            StoreFull: there is no room; nothing of it was written, and it can be tried again.
+            StorageError: it cannot be said whether it was written. Nothing more may be promised.
+        """
+        self._writer.commit(batch)
+        return batch.ticket
+
+    def fetch(self, fetch: Fetch) -> Fetched:
+        """Reads messages back; raises StorageError if the file cannot be read."""
+        return self._reader.fetch(fetch)
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether `copy` should be called."""
+        return self._checkpointer.is_due
+
+    def copy(self) -> None:
+        """The long part of a checkpoint; raises StorageError if the file cannot be written."""
+        self._checkpointer.copy()
+        self._rest_to_copy = True
+
+    def tidy(self, *, idle: bool) -> bool:
+        """One step of what can wait until no batch does; whether there is more to do.
+
+        Args:
+            idle: nothing was committed for a while.
+
+        Raises:
+            StoreFull, StorageError: as `commit`.
+        """
+        if self._rest_to_copy:
+            self._rest_to_copy = False
+            copy(self._writing, self.file)
+            return True
+        if not self._writer.swept:
+            with self._writer.transaction(synced=False):
+                self._writer.sweep()
+            return True
+        return idle and shrink(self._writing, self.file)
+
+    def close(self, *, in_order: bool = True) -> None:
+        """Closes the file.
+
+        Args:
+            in_order: all that was handed over is committed.
+
+        Raises:
+            StorageError: it could not be noted that all is in order.
+        """
+        try:
+            if in_order:
+                self._note_stopped(1)
+        finally:
+            # The last to be closed copies what is left of the WAL and removes it.
+            self._reading.close()
+            self._writing.close()
+            self._checkpointer.close()

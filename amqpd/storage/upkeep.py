@@ -1,0 +1,93 @@
+"""Keeping the file in shape, off the hot path: checkpoints of the WAL, and shrinking.
+
+A checkpoint copies what has been committed from the WAL into the file. The long part of it runs in
+a thread and on a connection of its own, beside the writer. A WAL begins anew only when all of it
+was copied while nobody wrote, so the writer's thread copies the short rest between two batches.
+
+Source: SQLite, "Write-Ahead Logging", "WAL-mode File Format".
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Final
+
+from amqpd.storage.database import PAGE_BYTES, scratch_of, told
+
+WAL_BYTES_HIGH: Final = 33_554_432  # from here on it is copied
+FREE_BYTES_MIN: Final = 16_777_216  # so much free space is left in the file for what comes next
+SHRINK_PAGES: Final = 256  # given back to the system at once
+
+_MX_FRAME_OFFSET: Final = 16  # in the index: how many frames the WAL has
+_FRAME_BYTES: Final = PAGE_BYTES + 24
+
+
+class WalIndex:
+    """How long a WAL is. Its file never shrinks while it is in use, so its index is asked.
+
+    The index is held open for as long as SQLite uses it: closing it would take away SQLite's locks.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._index = os.open(file.with_name(file.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def wal_bytes(self) -> int:
+        """Bytes that were written since the WAL last began anew."""
+        frames = os.pread(self._index, 4, _MX_FRAME_OFFSET)
+        return int.from_bytes(frames, sys.byteorder) * _FRAME_BYTES
+
+    def close(self) -> None:
+        """Only when no connection of this process is open any more."""
+        os.close(self._index)
+
+
+class Checkpointer:
+    """Copies what is committed into the file, through a connection of its own."""
+
+    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
+        self._connection = connection
+        self._file = file
+        self._indexes = [WalIndex(file), WalIndex(scratch_of(file))]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is enough to copy."""
+        return any(index.wal_bytes > WAL_BYTES_HIGH for index in self._indexes)
+
+    def copy(self) -> None:
+        """Copies what is committed now, while others read and write.
+
+        Raises:
+            StoreFull: there is no room for the file to grow.
+            StorageError: the file cannot be written.
+        """
+        copy(self._connection, self._file)
+
+    def close(self) -> None:
+        """When all other connections are closed."""
+        self._connection.close()
+        for index in self._indexes:
+            index.close()
+
+
+def copy(connection: sqlite3.Connection, file: Path) -> None:
+    """A checkpoint that waits for nobody."""
+    with told(file):
+        for schema in ("main", "scratch"):
+            connection.execute(f"PRAGMA {schema}.wal_checkpoint(PASSIVE)").fetchone()
+
+
+def shrink(connection: sqlite3.Connection, file: Path) -> bool:
+    """Gives some of the file's free pages back to the system; whether there are more to give."""
+    with told(file):
+        (free,) = connection.execute("PRAGMA main.freelist_count").fetchone()
+        spare = int(free) - FREE_BYTES_MIN // PAGE_BYTES
+        if spare <= 0:
+            return False
+        pages = min(spare, SHRINK_PAGES)
+        connection.execute(f"PRAGMA main.incremental_vacuum({pages})").fetchall()
+        return spare > pages

@@ -1,0 +1,341 @@
+"""Batches into the file, one transaction each.
+
+All that is done for each message is done by SQLite, which runs without the interpreter's lock: a
+run of messages is inserted by one statement that cuts their bodies out of one blob.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+from zlib import crc32
+
+from amqpd.broker.journal import (
+    Batch,
+    Bound,
+    Changes,
+    ExchangeAdded,
+    ExchangeRemoved,
+    QueueAdded,
+    QueueRemoved,
+    Standing,
+    Unbound,
+    VhostAdded,
+)
+from amqpd.broker.message import BODY, Envelope, Message
+from amqpd.storage.database import told, transaction
+from amqpd.storage.rows import (
+    CHECKSUM_BYTES,
+    RUN_MESSAGES_MAX,
+    MessageRun,
+    Piece,
+    checksums,
+    message_runs,
+    plain_body,
+    queue_ids,
+    row_id,
+    seed,
+)
+from amqpd.storage.schema import NUMBER_BITS
+from amqpd.wire import content
+
+SHARED_BYTES_MIN: Final = 4096  # larger bodies that several queues have are stored once
+RUN_MESSAGES_MIN: Final = 4  # shorter runs are inserted row by row
+ROWS: Final = (64, 16, 4, 1)  # in one statement
+
+_COLUMNS: Final = "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum"
+_RUN: Final = (
+    "INSERT INTO {}.stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum) "
+    "SELECT ?1 + i, ?2, ?3, ?4, substr(?5, i * ?6 + 1, ?6), ?7, ?8, "
+    f"substr(?9, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}) FROM temp.series WHERE i < ?10"
+)
+_LISTED: Final = "IN (SELECT value FROM json_each(?))"
+
+Row = tuple[int, str, str, bytes, Piece | None, int | None, int, int, bytes]
+
+
+class Writer:
+    """Applies batches through a connection of its own.
+
+    Args:
+        sync: "full", "normal" or "off", as the setting `storage.sync`.
+
+    Attributes:
+        swept: False while ranges wait that are gone and not yet deleted.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, file: Path, sync: str) -> None:
+        self._connection = connection
+        self._execute = connection.execute
+        self._file = file
+        self._sync = sync
+        self._synced = ""
+        self.swept = False  # what an earlier process left is not known
+        with told(file):
+            self._execute("CREATE TEMP TABLE series (i INTEGER PRIMARY KEY)")
+            self._execute(
+                "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+                "INSERT INTO series SELECT i FROM n",
+                (RUN_MESSAGES_MAX,),
+            )
+            found = self._execute("SELECT max(id) FROM bodies").fetchone()
+            self._last_body_id = found[0] or 0
+        self._appliers: dict[type, Callable[[Any], None]] = {
+            VhostAdded: self._insert("vhosts"),
+            ExchangeAdded: self._insert("exchanges"),
+            ExchangeRemoved: self._remove_exchange,
+            QueueAdded: self._add_queue,
+            QueueRemoved: self._remove_queue,
+            Bound: self._insert("bindings"),
+            Unbound: self._unbind,
+        }
+
+    def commit(self, batch: Batch) -> None:
+        """Makes a batch durable.
+
+        Raises:
+            StoreFull: there is no room; nothing of it was written, and it can be tried again.
+            StorageError: it cannot be said whether it was written. Nothing more may be promised.
+        """
+        if not batch.operations and not batch.changes:
+            return
+        with self.transaction(synced=batch.must_be_synced):
+            for operation in batch.operations:
+                self._appliers[type(operation)](operation)
+            shared = self._store_shared(batch)
+            for queue_id, changes in batch.changes.items():
+                self._change(queue_id, changes, shared, batch.wall_ms)
+
+    def transaction(self, *, synced: bool) -> AbstractContextManager[None]:
+        """A transaction; without `synced` the disk need not have it when it ends."""
+        wanted = self._sync if synced else "off" if self._sync == "off" else "normal"
+        if wanted != self._synced:
+            with told(self._file):
+                self._execute(f"PRAGMA main.synchronous = {wanted}")
+            self._synced = wanted
+        return transaction(self._connection, self._file)
+
+    # --- topology ---------------------------------------------------------------------------------
+
+    def _insert(self, table: str) -> Callable[[Any], None]:
+        """Inserts operations that add something; their fields are the columns of a table."""
+
+        def insert(operation: tuple[Any, ...]) -> None:
+            marks = ", ".join("?" * (len(operation) + 1))
+            self._execute(
+                f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
+                (*operation, row_checksum(operation)),
+            )
+
+        return insert
+
+    def _remove_exchange(self, removed: ExchangeRemoved) -> None:
+        self._execute("DELETE FROM exchanges WHERE vhost = ? AND name = ?", removed)
+        self._execute("DELETE FROM bindings WHERE vhost = ? AND source = ?", removed)
+
+    def _add_queue(self, added: QueueAdded) -> None:
+        # A queue may have had this number long ago, and its messages may not be swept up yet.
+        while not self.swept and self._has_gone(added.queue_id):
+            self.sweep()
+        self._insert("queues")(added)
+
+    def _has_gone(self, queue_id: int) -> bool:
+        first, last = queue_ids(queue_id)
+        overlap = "SELECT 1 FROM gone WHERE first <= ? AND last >= ?"
+        return self._execute(overlap, (last, first)).fetchone() is not None
+
+    def _remove_queue(self, removed: QueueRemoved) -> None:
+        self._execute("DELETE FROM queues WHERE id = ?", removed)
+        self._execute("DELETE FROM standings WHERE queue_id = ?", removed)
+        self._drop("main", *queue_ids(removed.queue_id))
+        self._drop("scratch", *queue_ids(removed.queue_id))
+
+    def _unbind(self, unbound: Unbound) -> None:
+        self._execute(
+            "DELETE FROM bindings WHERE vhost = ? AND source = ? AND destination_kind = ? "
+            "AND destination = ? AND binding_key = ? AND arguments = ?",
+            unbound,
+        )
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def _change(
+        self, queue_id: int, changes: Changes, shared: dict[int, int], wall_ms: int
+    ) -> None:
+        if changes.added:
+            self._add("main", queue_id, changes.added, shared, wall_ms)
+        if changes.spilled:
+            self._add("scratch", queue_id, changes.spilled, {}, wall_ms)
+        if changes.unspilled_below:
+            last = row_id(queue_id, changes.unspilled_below) - 1
+            self._drop("scratch", row_id(queue_id, 0), last)
+        if changes.returned:
+            self._execute(
+                f"UPDATE stored SET delivery_count = delivery_count + 1 WHERE id {_LISTED}",
+                (_listed(queue_id, changes.returned),),
+            )
+        if changes.damaged:
+            self._set_aside(queue_id, changes.damaged, wall_ms)
+        if changes.settled:
+            self._delete(queue_id, changes.settled)
+        for first, last in changes.dropped:
+            self._drop("main", row_id(queue_id, first), row_id(queue_id, last))
+        if changes.standing is not None:
+            self._stand(queue_id, changes.standing)
+
+    def _stand(self, queue_id: int, standing: Standing) -> None:
+        values = (queue_id, *standing)
+        self._execute(
+            "INSERT OR REPLACE INTO standings VALUES (?, ?, ?, ?, ?)",
+            (*values, row_checksum(values)),
+        )
+
+    def _add(
+        self,
+        schema: str,
+        queue_id: int,
+        messages: dict[int, Message],
+        shared: dict[int, int],
+        wall_ms: int,
+    ) -> None:
+        rows: list[Row] = []
+        for run in message_runs(messages):
+            if len(run.bodies) >= RUN_MESSAGES_MIN and not shared:
+                self._insert_run(schema, queue_id, run, wall_ms)
+                continue
+            for number, body in enumerate(run.bodies, run.first):
+                message_id = row_id(queue_id, number)
+                rows.append(_row(message_id, run.envelope, run.header, body, shared, wall_ms))
+        self._insert_rows(schema, rows)
+
+    def _insert_run(self, schema: str, queue_id: int, run: MessageRun, wall_ms: int) -> None:
+        bodies = [plain_body(body) for body in run.bodies]
+        first = row_id(queue_id, run.first)
+        exchange, key = run.envelope.exchange, run.envelope.routing_key
+        start = seed(exchange.encode(), key.encode(), run.header)
+        self._execute(
+            _RUN.format(schema),
+            (
+                first,
+                exchange,
+                key,
+                run.header,
+                b"".join(bodies),
+                len(bodies[0]),
+                content.body_size(run.header),
+                wall_ms,
+                checksums(range(first, first + len(bodies)), bodies, start),
+                len(bodies),
+            ),
+        )
+
+    def _insert_rows(self, schema: str, rows: list[Row]) -> None:
+        place = 0
+        for count in ROWS:
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+            statement = f"INSERT INTO {schema}.stored ({_COLUMNS}) VALUES {marks}"
+            while len(rows) - place >= count:
+                values = [value for row in rows[place : place + count] for value in row]
+                self._execute(statement, values)
+                place += count
+
+    def _store_shared(self, batch: Batch) -> dict[int, int]:
+        """Stores large bodies that come into several queues; their ids by their messages' ids."""
+        if len(batch.changes) < 2:
+            return {}
+        seen: dict[int, int] = {}
+        shared: dict[int, int] = {}
+        for changes in batch.changes.values():
+            for message in changes.added.values():
+                body = message[BODY]
+                if len(body) <= SHARED_BYTES_MIN:
+                    continue
+                key = id(body)
+                seen[key] = seen.get(key, 0) + 1
+                if seen[key] == 2:
+                    self._last_body_id += 1
+                    self._execute(
+                        "INSERT INTO bodies VALUES (?, ?)", (self._last_body_id, plain_body(body))
+                    )
+                    shared[key] = self._last_body_id
+        return shared
+
+    def _delete(self, queue_id: int, numbers: list[int]) -> None:
+        numbers = sorted(numbers)
+        if numbers[-1] - numbers[0] == len(numbers) - 1:
+            self._execute(
+                "DELETE FROM stored WHERE id BETWEEN ? AND ?",
+                (row_id(queue_id, numbers[0]), row_id(queue_id, numbers[-1])),
+            )
+        else:
+            self._execute(f"DELETE FROM stored WHERE id {_LISTED}", (_listed(queue_id, numbers),))
+
+    def _set_aside(self, queue_id: int, numbers: list[int], wall_ms: int) -> None:
+        listed = _listed(queue_id, numbers)
+        self._execute(
+            "INSERT INTO damaged SELECT s.id, exchange, routing_key, header, "
+            "coalesce(s.body, (SELECT body FROM bodies b WHERE b.id = s.body_id)), ? "
+            f"FROM stored s WHERE s.id {_LISTED}",
+            (wall_ms, listed),
+        )
+        self._execute(f"DELETE FROM stored WHERE id {_LISTED}", (listed,))
+
+    # --- what is gone as a whole ------------------------------------------------------------------
+
+    def _drop(self, schema: str, first: int, last: int) -> None:
+        """All messages of a range are gone; their rows are swept up later."""
+        self._execute(f"INSERT OR REPLACE INTO {schema}.gone VALUES (?, ?)", (first, last))
+        self.swept = False
+
+    def sweep(self) -> None:
+        """Deletes some of what is gone, within a transaction; `swept` says if that was the last."""
+        for schema in ("main", "scratch"):
+            found = self._execute(f"SELECT first, last FROM {schema}.gone LIMIT 1").fetchone()
+            if found is None:
+                continue
+            deleted = self._execute(
+                f"DELETE FROM {schema}.stored WHERE id IN (SELECT id FROM {schema}.stored "
+                "WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?)",
+                (*found, RUN_MESSAGES_MAX),
+            ).rowcount
+            if deleted < RUN_MESSAGES_MAX:
+                self._execute(f"DELETE FROM {schema}.gone WHERE first = ?", found[:1])
+            return
+        self.swept = True
+
+
+def row_checksum(values: Iterable[Any]) -> int:
+    """The checksum of a row of the topology: the CRC-32 of its values as Python prints them."""
+    return crc32(repr(tuple(values)).encode("utf-8", "surrogatepass"))
+
+
+def _listed(queue_id: int, numbers: list[int]) -> str:
+    base = queue_id << NUMBER_BITS
+    return f"[{','.join([str(base + number) for number in numbers])}]"
+
+
+def _row(
+    message_id: int,
+    envelope: Envelope,
+    header: bytes,
+    body: content.Body,
+    shared: dict[int, int],
+    wall_ms: int,
+) -> Row:
+    body_id = shared.get(id(body)) if shared else None
+    piece = plain_body(body)
+    start = seed(envelope.exchange.encode(), envelope.routing_key.encode(), header)
+    return (
+        message_id,
+        envelope.exchange,
+        envelope.routing_key,
+        header,
+        None if body_id else piece,
+        body_id,
+        content.body_size(header),
+        wall_ms,
+        checksums((message_id,), (piece,), start),
+    )
