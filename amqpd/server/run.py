@@ -41,8 +41,8 @@ GOODBYE_S = 4.0  # clients have this long to answer the connection.close of a st
 def serve(config: Config, sources: Sources) -> int:
     """Runs the broker until SIGTERM or SIGINT; the exit status.
 
-    0 after a graceful stop, 1 when a second signal cut it short or it could not start, 74 (EX_IOERR)
-    when the store has failed.
+    0 after a graceful stop, 1 when a second signal cut it short or it could not start, 74
+    (EX_IOERR) when the store has failed.
     """
     try:
         place = Place(config)
@@ -92,7 +92,7 @@ async def _serve(config: Config, sources: Sources, place: Place) -> int:
 
 
 async def _watch(config: Config, place: Place, server: BrokerServer) -> None:
-    directory = place.directory and place.directory.path
+    directory = place.directory.path if place.directory else None
     await watch(config, directory, server.alarmed)
 
 

@@ -147,9 +147,8 @@ def is_intact(row: Sequence[Any]) -> bool:
     message_id, exchange, key, header, body, checksum = row
     if not all(isinstance(each, bytes) for each in row[1:]) or len(checksum) != CHECKSUM_BYTES:
         return False
-    return int.from_bytes(checksum, "little") == crc32(body, seed(exchange, key, header)) ^ (
-        message_id
-    )
+    found = int.from_bytes(checksum, "little")
+    return bool(found == crc32(body, seed(exchange, key, header)) ^ message_id)
 
 
 def _cut(bodies: bytes | None, count: int, header: bytes) -> list[bytes]:

@@ -1,8 +1,8 @@
-"""The store's threads: one writes batches and tidies up, one reads messages back, one copies the WAL.
+"""The store's threads: one writes batches and tidies up, one reads messages back, one copies the
+WAL.
 
-They know nothing of the broker's loop: what they have to say is posted to it. Each does one thing at
-a time, and what comes while a batch is being committed is the next batch, so that batches grow with
-the load by themselves.
+They know nothing of the broker's loop: what they have to say is posted to it. What comes while a
+batch is being committed is the next batch, so that batches grow with the load by themselves.
 """
 
 from __future__ import annotations
