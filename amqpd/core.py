@@ -129,10 +129,15 @@ class Core:
         """Whether all that has happened is committed."""
         return self.broker.journal.is_settled
 
+    def flush(self) -> None:
+        """Whatever has happened is to be committed now."""
+        self.broker.journal.wait_for(self.broker.journal.last_ticket())
+
     def stopped(self) -> None:
         """All clients have gone, and the broker stops when what is ready now is committed."""
         for queue in self.broker.queues.values():
             queue.stopped()
+        self.flush()
 
     def shutdown(self, reason: str, now: float) -> None:
         """Asks every client to go: connection.close 320."""
@@ -155,10 +160,14 @@ class Core:
             for go_on in resumable:
                 go_on()
         fetches, broker.fetches = broker.fetches, []
-        batch = broker.journal.hand_over(broker.epoch + broker.now)
+        batch = broker.journal.hand_over(broker.now, broker.epoch + broker.now)
+        deadline = broker.deadlines.next()
+        due = broker.journal.due
+        if due is not None and (deadline is None or due < deadline):
+            deadline = due
         sessions = list(self._speakers)
         self._speakers.clear()
-        return Ready(sessions, batch, fetches, broker.deadlines.next())
+        return Ready(sessions, batch, fetches, deadline)
 
 
 def _hot_path(wanted: bool) -> HotPath:

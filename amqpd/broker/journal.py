@@ -4,6 +4,9 @@ The broker notes what happens while it works; what has gathered is handed to the
 whenever the store has finished the one before, and the core is told when its ticket is committed. A
 promise (a confirm, a declare-ok of something durable) waits for the ticket of the batch that holds
 it. What comes and goes between two hand-overs is never written.
+
+Nobody waits for what was settled or spilled: a batch with nothing else is put off for LAZY_S, so
+that it goes with the next one that somebody does wait for.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 # What is remembered of a message that is on its way to the disk, beside its bytes.
 MESSAGE_OVERHEAD_BYTES = 200
+
+LAZY_S = 0.05
+LAZY_BYTES_MAX = 2_097_152  # of messages that were spilled and are still in memory
 
 
 class VhostAdded(NamedTuple):
@@ -167,20 +173,15 @@ class Batch(NamedTuple):
         wall_ms: when it was handed over, in milliseconds since 1970.
         operations: on the topology, in their order; they come first.
         changes: by queue id.
+        promised: it must not be lost when the power fails. If all that is lost is that a message
+            was settled, it comes back, marked as redelivered.
     """
 
     ticket: int
     wall_ms: int
     operations: list[Operation]
     changes: dict[int, Changes]
-
-    @property
-    def must_be_synced(self) -> bool:
-        """Whether it holds something that must not be lost when the power fails.
-
-        What is only forgotten then (that a message was settled) comes back, marked as redelivered.
-        """
-        return bool(self.operations) or any(each.added for each in self.changes.values())
+    promised: bool
 
 
 class Journal:
@@ -192,11 +193,16 @@ class Journal:
     Attributes:
         ticket: of the open batch, the one that the next operation joins.
         committed: the last ticket that is durable.
+        kept_ticket: the ticket after which all that must be kept so far is durable.
+        due: when the open batch has to be handed over at the latest, where that is put off.
     """
 
     def __init__(self) -> None:
         self.ticket = 1
         self.committed = 0
+        self.kept_ticket = 0
+        self.due: float | None = None
+        self._promised = False
         self._operations: list[Operation] = []
         self._changes: dict[int, Changes] = {}
         self._open_bytes = 0
@@ -210,10 +216,21 @@ class Journal:
 
     def append(self, operation: Operation) -> None:
         self._operations.append(operation)
+        self._keep()
+
+    def _keep(self) -> None:
+        self.kept_ticket = self.ticket
+        self._promised = True
+
+    def wait_for(self, ticket: int) -> None:
+        """Somebody waits for the ticket."""
+        if ticket == self.ticket:
+            self._promised = True
 
     def add(self, queue: Queue, numbers: Sequence[int], messages: list[Message], size: int) -> None:
         """Messages to keep have come into a durable queue; their bodies have `size` bytes."""
         self._of(queue).added.update(zip(numbers, messages, strict=True))
+        self._keep()
         self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
 
     def spill(
@@ -288,21 +305,30 @@ class Journal:
         """The ticket after which all that was noted so far is durable."""
         return self.ticket if self._operations or self._changes else self.ticket - 1
 
-    def hand_over(self, wall_s: float) -> Batch | None:
-        """The open batch; None if nothing has happened or the store is still busy.
+    def hand_over(self, now: float, wall_s: float) -> Batch | None:
+        """The open batch; None if nothing has happened, it can wait, or the store is still busy.
 
         Args:
-            wall_s: the time, in seconds since 1970.
+            now: seconds on the core's clock.
+            wall_s: the same moment in seconds since 1970.
         """
         if self._flying is not None or not (self._operations or self._changes):
             return None
+        if not self._promised and self._open_bytes < LAZY_BYTES_MAX:
+            if self.due is None:
+                self.due = now + LAZY_S
+            if now < self.due:
+                return None
         changes = {queue_id: each for queue_id, each in self._changes.items() if each.matters}
         for each in changes.values():
             each.standing = each.queue.standing()
-        self._flying = Batch(self.ticket, int(wall_s * 1000), self._operations, changes)
+        self._flying = Batch(
+            self.ticket, int(wall_s * 1000), self._operations, changes, self._promised
+        )
         self._flying_bytes, self._open_bytes = self._open_bytes, 0
         self.ticket += 1
         self._operations, self._changes = [], {}
+        self._promised, self.due = False, None
         return self._flying
 
     def has_committed(self, ticket: int) -> None:

@@ -82,11 +82,13 @@ def _restore_exchange(vhost: Vhost, added: ExchangeAdded) -> None:
 
 
 def _restore_queue(broker: Broker, added: QueueAdded, standing: Standing) -> None:
+    # The mark runs ahead of what was handed out, and what comes from now on is new.
+    seen_below = min(standing.handed_out_below, standing.next_number)
     backlog = Classic(
         broker.memory,
         next_number=standing.next_number,
         behind=standing.messages,
-        seen_below=standing.handed_out_below,
+        seen_below=seen_below,
     )
     queue = Queue(
         added.queue_id,
@@ -97,7 +99,7 @@ def _restore_queue(broker: Broker, added: QueueAdded, standing: Standing) -> Non
         auto_delete=added.auto_delete,
         exclusive_owner=None,
         arguments=arguments_at(added.arguments, 0),
-        handed_out_below=standing.handed_out_below,
+        handed_out_below=seen_below,
     )
     _vhost(broker, added.vhost).queues[added.name] = queue
     broker.queues[added.queue_id] = queue

@@ -189,7 +189,7 @@ class Session:
         self.broker.settle_touched()
         if not self.confirming:
             return
-        ticket = self.broker.journal.last_ticket()
+        ticket = self.broker.journal.kept_ticket
         channels, self.confirming = self.confirming, {}
         for channel in channels:
             if channel.confirms is not None:
@@ -241,11 +241,13 @@ class Session:
         if ticket <= journal.committed and not self.output.promises:
             self.say(wire.encode_method(channel, method))
         else:
+            journal.wait_for(ticket)
             self.output.promise(ticket, channel, method)
             self.promisers[self] = None
 
     def hold(self, ticket: int) -> None:
         """Says nothing more until the ticket is committed."""
+        self.broker.journal.wait_for(ticket)
         self.output.hold(ticket)
         self.promisers[self] = None
 

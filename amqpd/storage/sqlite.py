@@ -14,7 +14,7 @@ from amqpd.broker.journal import Batch
 from amqpd.storage.database import attach_scratch, connect, open_file, told
 from amqpd.storage.reader import Reader
 from amqpd.storage.recovery import recover
-from amqpd.storage.upkeep import Checkpointer, copy, shrink
+from amqpd.storage.upkeep import Checkpointer, copy, preallocate_wal, shrink
 from amqpd.storage.writer import Writer
 
 _STOPPED: Final = "stopped_cleanly"
@@ -45,6 +45,8 @@ class SqliteStore:
         self._reader = Reader(self._reading, file)
         self._rest_to_copy = False
         self.was_stopped = self._start()
+        with told(file):
+            preallocate_wal(file)
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.file)

@@ -9,6 +9,7 @@ Source: SQLite, "Write-Ahead Logging", "WAL-mode File Format".
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from amqpd.storage.database import PAGE_BYTES, scratch_of, told
+from amqpd.storage.wal import wal_of
 
-WAL_BYTES_HIGH: Final = 33_554_432  # from here on it is copied
+WAL_BYTES_HIGH: Final = 16_777_216  # from here on it is copied
 FREE_BYTES_MIN: Final = 16_777_216  # so much free space is left in the file for what comes next
 SHRINK_PAGES: Final = 256  # given back to the system at once
 
+_ZEROS: Final = 1_048_576  # written at once
 _MX_FRAME_OFFSET: Final = 16  # in the index: how many frames the WAL has
 _FRAME_BYTES: Final = PAGE_BYTES + 24
 
@@ -43,6 +46,21 @@ class WalIndex:
     def close(self) -> None:
         """Only when no connection of this process is open any more."""
         os.close(self._index)
+
+
+def preallocate_wal(file: Path) -> None:
+    """Gives a WAL its size beforehand, while nobody writes: commits that need not grow the file
+    take half the time."""
+    wal = os.open(wal_of(file), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(wal).st_size
+        while size < WAL_BYTES_HIGH:
+            size += os.pwrite(wal, bytes(min(_ZEROS, WAL_BYTES_HIGH - size)), size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    finally:
+        os.close(wal)
 
 
 class Checkpointer:

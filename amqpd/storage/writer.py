@@ -102,7 +102,7 @@ class Writer:
         """
         if not batch.operations and not batch.changes:
             return
-        with self.transaction(synced=batch.must_be_synced):
+        with self.transaction(synced=batch.promised):
             for operation in batch.operations:
                 self._appliers[type(operation)](operation)
             shared = self._store_shared(batch)

@@ -130,7 +130,10 @@ class Harness:
         self.now = end
 
     def commit(self, batches: int | None = None) -> None:
-        """Commits what is held, and what the core hands over then: all, or so many batches."""
+        """Commits all that has happened, or what is held and then handed over: so many batches."""
+        if batches is None:
+            self.core.flush()
+            self.settle()
         while self.held and batches != 0:
             self._commit_held()
             self.settle()

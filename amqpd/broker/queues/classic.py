@@ -71,7 +71,7 @@ class Classic:
     Attributes:
         ready: how many there are.
         next_number: the number of the next message that is put.
-        head: the number of the first message that was never taken, or a smaller one.
+        head: messages with this and larger numbers were never taken, nor before a restart.
         behind: how many are in the store alone.
         behind_from: none of those has a smaller number.
     """
@@ -102,7 +102,7 @@ class Classic:
         self._behind_kept = behind
         self._fetch: Fetch | None = None
         self._seen_below = seen_below
-        self.head = self.behind_from
+        self.head = max(self.behind_from, seen_below)
         self.behind = behind
         self.ready = behind
         self.next_number = next_number
@@ -186,7 +186,7 @@ class Classic:
         self._window_bytes -= cost
         self._memory.held -= cost
         self.ready -= len(taken)
-        self.head = numbers[-1] + 1
+        self.head = max(self.head, numbers[-1] + 1)
         return Run(numbers, taken, numbers[-1] < self._seen_below)
 
     def _take_returned(self, limit: int) -> Run:

@@ -41,14 +41,13 @@ class HandedOut:
         Returns whether the mark has moved, and the ticket that their delivery must wait for; 0 for
         none. A message that joins the store together with the mark need not wait.
         """
+        if journal.committed >= self._ticket:
+            self._kept_below = self.below
         last = numbers[-1]
         moved = last + AHEAD // 2 >= self.below
         if moved:
             self.below, self._ticket = last + AHEAD, journal.ticket
         if last < self._kept_below:
-            return moved, 0
-        if journal.committed >= self._ticket:
-            self._kept_below = self.below
             return moved, 0
         fresh = self._fresh_ticket == journal.ticket and numbers[0] >= self._fresh_from
         return moved, 0 if fresh else self._ticket
