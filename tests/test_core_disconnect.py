@@ -108,6 +108,7 @@ def test_when_all_clients_have_gone_nothing_of_them_is_left(conversation: list[A
                 links[act.client].send(encoders[act.client].encode(act))
         for link in links:
             link.close()
+    harness.commit()
     broker, vhost = harness.core.broker, harness.core.broker.vhosts["/"]
     assert harness.deadline is None
     assert harness.core.sessions == {}

@@ -143,4 +143,5 @@ def test_a_single_ack_of_a_persistent_message_costs_no_call() -> None:
     tags = [told.method.delivery_tag for told in consumer.heard() if told.body]
     data = b"".join(encode_method(1, Basic.Ack(delivery_tag=tag)) for tag in tags)
     assert_cheap(calls_of(lambda: consumer.send(data)))
+    publisher.harness.commit()
     assert publisher.harness.store.messages == {1: {}}

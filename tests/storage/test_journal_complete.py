@@ -123,4 +123,5 @@ def test_the_image_of_the_store_is_the_durable_part_of_the_broker(conversation: 
     assert image(harness) == model(harness)
     stored = stored_bodies(harness)
     assert {queue: drained_bodies(harness, queue) for queue in stored} == stored
+    harness.commit()
     assert not any(harness.store.messages.values()), "messages that are gone are still stored"
