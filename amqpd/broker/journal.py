@@ -11,7 +11,9 @@ that it goes with the next one that somebody does wait for.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.broker.message import Message
@@ -257,12 +259,11 @@ class Journal:
         self._of(queue).damaged += numbers
 
     def drop(self, queue: Queue, ranges: list[tuple[int, int]]) -> None:
-        """All messages with numbers in these ranges, both ends included, are gone."""
+        """All messages with numbers in these ranges, which ascend, are gone; both ends included."""
         changes = self._of(queue)
-        for first, last in ranges:
-            for waiting in (changes.added, changes.spilled):
-                for number in [each for each in waiting if first <= each <= last]:
-                    del waiting[number]
+        for waiting in (changes.added, changes.spilled):
+            for number in [each for each in waiting if _is_within(ranges, each)]:
+                del waiting[number]
         changes.dropped += ranges
 
     def unspill(self, queue: Queue, below: int) -> None:
@@ -335,3 +336,9 @@ class Journal:
         """The batch with this ticket is durable."""
         self.committed = ticket
         self._flying, self._flying_bytes = None, 0
+
+
+def _is_within(ranges: list[tuple[int, int]], number: int) -> bool:
+    """Whether one of the ranges, which ascend, holds the number."""
+    place = bisect_right(ranges, number, key=itemgetter(0))
+    return place > 0 and number <= ranges[place - 1][1]

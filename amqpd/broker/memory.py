@@ -16,13 +16,14 @@ class Memory:
         all_max: what all queues may hold together; over it each may hold WINDOW_BYTES_MIN.
     """
 
-    __slots__ = ("all_max", "held", "queue_max")
+    __slots__ = ("_least", "all_max", "held", "queue_max")
 
     def __init__(self, queue_max: int, all_max: int) -> None:
         self.queue_max = queue_max
         self.all_max = all_max
         self.held = 0
+        self._least = min(queue_max, WINDOW_BYTES_MIN)
 
     def window(self) -> int:
         """The bytes that one queue may hold now."""
-        return self.queue_max if self.held < self.all_max else WINDOW_BYTES_MIN
+        return self.queue_max if self.held < self.all_max else self._least

@@ -16,9 +16,7 @@ def declared() -> tuple[Harness, Client]:
 
 
 def publish(client: Client, *bodies: bytes) -> None:
-    client.send(
-        b"".join(publish_bytes(body, routing_key="q", delivery_mode=2) for body in bodies)
-    )
+    client.send(b"".join(publish_bytes(body, routing_key="q", delivery_mode=2) for body in bodies))
 
 
 def crashed(harness: Harness) -> Harness:

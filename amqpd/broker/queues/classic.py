@@ -241,8 +241,11 @@ class Classic:
         """Whether the answer to the fetch is still wanted."""
         return self._fetch is fetch
 
-    def fetched(self, answer: Fetched) -> int:
-        """Takes messages from behind into the window; how many are missing in the store."""
+    def fetched(self, answer: Fetched) -> tuple[int, int]:
+        """Takes messages from behind into the window.
+
+        Returns how many turn out to be missing in the store, and how many of them were persistent.
+        """
         self._fetch = None
         count = len(answer.numbers)
         self.behind_from = answer.read_below
@@ -251,11 +254,12 @@ class Classic:
         self._behind_kept -= len(answer.damaged)
         self.ready -= len(answer.damaged)
         self._show(answer.numbers, answer.messages)
-        missing = self.behind if self.behind_from >= self.next_number else 0
-        if missing:
-            self.behind = self._behind_kept = 0
-            self.ready -= missing
-        return missing
+        if not self.behind or self.behind_from < self.next_number:
+            return 0, 0
+        missing, kept = self.behind, self._behind_kept
+        self.ready -= missing
+        self.behind = self._behind_kept = 0
+        return missing, kept
 
     def _show(self, numbers: list[int], messages: list[Message]) -> None:
         """Appends what was behind to the window, in chunks that were all seen or all not."""

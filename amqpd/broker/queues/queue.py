@@ -284,13 +284,15 @@ class Queue:
         """
         if self.deleted or not self.backlog.expects(fetch):
             return 0
-        missing = self._show(answer)
+        missing, kept = self._show(answer)
         if answer.damaged:
             self._journal.set_aside(self, answer.damaged)
-        self.kept -= missing + len(answer.damaged)
+        if kept:
+            self._journal.mark(self)
+        self.kept -= kept + len(answer.damaged)
         return missing + len(answer.damaged)
 
-    def _show(self, answer: Fetched) -> int:
+    def _show(self, answer: Fetched) -> tuple[int, int]:
         missing = self.backlog.fetched(answer)
         if self.has_spilled:
             self._journal.unspill(self, answer.read_below)
