@@ -157,8 +157,8 @@ class Core:
         broker = self.broker
         while broker.resumable:
             resumable, broker.resumable = broker.resumable, []
-            for go_on in resumable:
-                go_on()
+            for waiter in resumable:
+                waiter.resume()
         fetches, broker.fetches = broker.fetches, []
         batch = broker.journal.hand_over(broker.now, broker.epoch + broker.now)
         deadline = broker.deadlines.next()

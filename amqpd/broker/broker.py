@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 from amqpd import errors
@@ -12,7 +11,7 @@ from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Journal, VhostAdded
 from amqpd.broker.memory import Memory
 from amqpd.broker.queues.direct_reply import DirectReply
-from amqpd.broker.queues.queue import Queue
+from amqpd.broker.queues.queue import Queue, Waiter
 from amqpd.broker.restore import NOTHING, Recovered, restore
 from amqpd.broker.users import Permissions, User
 from amqpd.broker.vhost import Vhost
@@ -54,7 +53,7 @@ class Broker:
         self.queues: dict[int, Queue] = {}
         self.touched: list[Queue | DirectReply] = []
         self.fetches: list[Fetch] = []
-        self.resumable: list[Callable[[], None]] = []
+        self.resumable: list[Waiter] = []
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
         restore(self, recovered)
@@ -130,5 +129,8 @@ class Broker:
                 messages=lost,
                 numbers=answer.damaged[:10],
             )
+        # They have waited for this, and consumers that take all would never leave them anything.
+        for waiter in queue.wake():
+            waiter.resume()
         self.touch(queue)
         self.settle_touched()

@@ -24,6 +24,7 @@ from amqpd.session.output import Output, Piece
 from amqpd.session.route import Routes
 from amqpd.wire import frames
 from amqpd.wire import methods as wire
+from amqpd.wire.constants import HEARTBEAT
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -234,6 +235,11 @@ class Session:
         self.output.say(data)
         self.speakers[self] = None
 
+    def say_heartbeat(self) -> None:
+        """Sends a heartbeat, whatever is held back."""
+        self.output.say_at_once(HEARTBEAT)
+        self.speakers[self] = None
+
     def promise(self, channel: int, method: wire.Method) -> None:
         """Sends a method once everything that was done so far is durable."""
         journal = self.broker.journal
@@ -263,8 +269,8 @@ class Session:
 
     @property
     def bytes_said(self) -> int:
-        """All bytes so far, written or not."""
-        return self.bytes_written + self.output.size
+        """All bytes so far, written or not, without what is held back."""
+        return self.bytes_written + self.output.sayable
 
     def is_clogged(self) -> bool:
         """Whether the client has to read before it is given more messages."""
@@ -397,7 +403,7 @@ class Session:
     def shut(self) -> None:
         """Takes the session out of the broker: channels first, then its exclusive queues."""
         self.cancel_deadline()
-        self.flow.suspended = False
+        self.flow.end()
         if self._heartbeat is not None:
             self._heartbeat.stop()
             self._heartbeat = None

@@ -27,10 +27,11 @@ class Flow:
             there again.
     """
 
-    __slots__ = ("_session", "blocked", "suspended")
+    __slots__ = ("_awaited", "_session", "blocked", "suspended")
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._awaited: Queue | None = None
         self.suspended = False
         self.blocked = False
 
@@ -49,14 +50,22 @@ class Flow:
 
     def suspend(self, queue: Queue) -> None:
         """The frame that is being handled is put off until the queue has messages in memory."""
-        self.suspended = True
-        queue.waiters.append(self._go_on)
+        self.suspended, self._awaited = True, queue
+        queue.waiters[self] = None
         self._session.broker.touch(queue)
         self._session.broker.settle_touched()
 
-    def _go_on(self) -> None:
-        self.suspended = False
-        self._session.work_on()
+    def resume(self) -> None:
+        """The queue has messages in memory, or none at all."""
+        if self.suspended:
+            self.suspended, self._awaited = False, None
+            self._session.work_on()
+
+    def end(self) -> None:
+        """The session ends, and waits for nothing."""
+        if self._awaited is not None:
+            self._awaited.waiters.pop(self, None)
+        self.suspended, self._awaited = False, None
 
     def posted(self) -> None:
         """The client has published."""

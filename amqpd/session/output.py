@@ -41,6 +41,11 @@ class Output:
         self.pieces.append(data)
         self.size += len(data)
 
+    def say_at_once(self, frame: bytes) -> None:
+        """Says a frame that need not wait for what is held (a heartbeat)."""
+        self._head.append(frame)
+        self.size += len(frame)
+
     def promise(self, ticket: int, channel: int, method: Method) -> None:
         """Says the method once the ticket is committed, and nothing after it before."""
         self.pieces = []
@@ -80,7 +85,13 @@ class Output:
             return [b"".join(pieces)]
         return pieces
 
+    @property
+    def sayable(self) -> int:
+        """Bytes that may be sent now."""
+        return sum(map(len, self._head))
+
     def drop_promises(self) -> None:
         """Forgets what waits: the conversation is over."""
         self._held.clear()
         self.pieces = self._head
+        self.size = self.sayable

@@ -6,8 +6,8 @@ client's socket is worked off, `absorb` and `dispatch` do the rest for the whole
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.fetch import Fetch, Fetched
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 CROWD = 4096  # ready messages
 
 
+class Waiter(Protocol):
+    """Who waits for messages of a queue to be in memory."""
+
+    def resume(self) -> None:
+        """There are some now, or none at all."""
+
+
 class Queue:
     """A named queue of one vhost.
 
@@ -32,7 +39,7 @@ class Queue:
         queue_id: its number in the journal and the store.
         kept: persistent messages of a durable queue, ready and unacknowledged.
         has_spilled: the store may have messages of it that need not outlive the process.
-        waiters: called, once, when messages are at hand again or there are none any more.
+        waiters: resumed, once, when messages are at hand again or there are none any more.
         exclusive_owner: the session that declared it exclusive, or None.
         inbox: messages published in this turn and not yet in the backlog.
         inbox_bytes: size of their bodies, about.
@@ -74,7 +81,7 @@ class Queue:
         self.has_spilled = False
         self.touched = False
         self.deleted = False
-        self.waiters: list[Callable[[], None]] = []
+        self.waiters: dict[Waiter, None] = {}
         self._journal = journal
         self._handed_out = HandedOut(handed_out_below)
         self._ticket = 0  # that the delivery of the messages taken last has to wait for
@@ -270,12 +277,13 @@ class Queue:
         self.dispatch()
         return None
 
-    def wake(self) -> list[Callable[[], None]]:
+    def wake(self) -> list[Waiter]:
         """Who has waited for messages and can go on."""
         if not self.waiters or not (self.backlog.at_hand or not self.ready):
             return []
-        waiters, self.waiters = self.waiters, []
-        return waiters
+        woken = list(self.waiters)
+        self.waiters.clear()
+        return woken
 
     def fetched(self, fetch: Fetch, answer: Fetched) -> int:
         """The answer to a fetch; how many messages that should be there are missing or damaged.
