@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from amqpd.config import Config
+from amqpd.config.settings import Limits
 from amqpd.testing.client import Hearing, content_bytes, publish_bytes
 from amqpd.wire.constants import PROTOCOL_HEADER
 from amqpd.wire.methods import (
@@ -26,6 +28,9 @@ from amqpd.wire.methods import (
 CLIENTS = 3
 CHANNELS = 2
 FRAME_BYTES_MAX = 8192
+
+# A broker in which queues hold a few messages in memory, and the rest in the store.
+TINY_WINDOWS = Config(limits=Limits(queue_memory_bytes_max=1000, uncommitted_bytes_max=3000))
 
 # Names with the properties that they are mostly declared with, so that most declares agree.
 QUEUES: dict[str, dict[str, Any]] = {
@@ -93,6 +98,13 @@ BAD_HEADERS = (
     b"\x02\x00C\x00\x00\x00\x0f\x00\x3c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x10\x00\x02\xcd",
     b"\x02\x00C\x00\x00\x00\x10\x00\x3c\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05\x10\x00\x02\x02\xce",
     b"\x02\x00C\x00\x00\x00\x04\x00\x3c\x00\x00\xce",
+)
+
+
+# Acts that are no bytes of a client but happen to it, or to its broker.
+HAPPENS = (
+    *("read", "read again", "stop reading", "hang up", "wait"),
+    *("hold commits", "let commits go", "hold fetches", "answer fetches"),
 )
 
 
@@ -178,6 +190,8 @@ _SOMETIMES = [
     _act("read again"),
     _act("hold commits", _yes),
     _act("let commits go", st.integers(1, 3)),
+    _act("hold fetches", _yes),
+    _act("answer fetches"),
     _act("nack", _some, _yes, _yes),
     _act("reject", _some, _yes),
     _act("get", _queue, _yes),

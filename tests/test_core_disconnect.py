@@ -1,14 +1,14 @@
 """A client that goes takes along what is its own, at whatever moment it goes."""
 
 from hypothesis import given, settings
-from random_clients import Act, Encoder, conversations, handshake
+from hypothesis import strategies as st
+from random_clients import HAPPENS, TINY_WINDOWS, Act, Encoder, conversations, handshake
 from watching import no_internal_error
 
+from amqpd.config import Config
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness
 from amqpd.wire.methods import Basic, Confirm, Queue, Tx
-
-OUTSIDE = ("stop reading", "read again", "hold commits", "let commits go", "hang up")
 
 
 def test_exclusive_queues_go_with_their_session_and_others_stay() -> None:
@@ -90,9 +90,11 @@ def test_bytes_after_the_end_are_ignored() -> None:
 
 
 @settings(max_examples=settings.default.max_examples)
-@given(conversations(garbage=True))
-def test_when_all_clients_have_gone_nothing_of_them_is_left(conversation: list[Act]) -> None:
-    harness = Harness()
+@given(st.sampled_from((Config(), TINY_WINDOWS)), conversations(garbage=True))
+def test_when_all_clients_have_gone_nothing_of_them_is_left(
+    config: Config, conversation: list[Act]
+) -> None:
+    harness = Harness(config)
     links = [harness.connect() for _ in range(3)]
     encoders = [Encoder() for _ in range(3)]
     with no_internal_error():
@@ -104,7 +106,11 @@ def test_when_all_clients_have_gone_nothing_of_them_is_left(conversation: list[A
             elif act.what == "read":
                 for encoder, link in zip(encoders, links, strict=True):
                     encoder.hear(link.receive())
-            elif act.what not in OUTSIDE:
+            elif act.what == "hold fetches":
+                harness.fetches = not act.details[0]
+            elif act.what == "answer fetches":
+                harness.fetch()
+            elif act.what not in HAPPENS:
                 links[act.client].send(encoders[act.client].encode(act))
         for link in links:
             link.close()
@@ -120,6 +126,7 @@ def test_when_all_clients_have_gone_nothing_of_them_is_left(conversation: list[A
     assert broker.counters.channels_closed == broker.counters.channels_opened
     for queue in vhost.queues.values():
         assert (queue.unacked, queue.selection.consumers, queue.inbox) == (0, {}, [])
+        assert queue.waiters == {}
         assert queue.exclusive_owner is None
         assert queue.exclusive_consumer is None
         assert not queue.auto_delete or not queue.touched

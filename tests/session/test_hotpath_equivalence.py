@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_clients import CLIENTS, Act, Encoder, conversations, handshake
+from random_clients import CLIENTS, TINY_WINDOWS, Act, Encoder, conversations, handshake
 from watching import no_internal_error
 
 from amqpd.broker.journal import Batch
@@ -21,6 +21,7 @@ CONFIGS = (
         limits=Limits(envelopes_max=2, output_bytes_high=3000),
         message=MessageSettings(size_bytes_max=9000),
     ),
+    TINY_WINDOWS,
 )
 
 
@@ -48,10 +49,16 @@ class Twin:
             "said": [link.receive() for link in self.links],
             "closed": [link.closed for link in self.links],
             "counters": core.broker.counters,
+            "stopped": [link.session.flow.stopped for link in self.links],
             "queues": {
-                name: (queue.ready, queue.unacked, len(queue.selection.consumers))
+                name: (
+                    *(queue.ready, queue.unacked, queue.kept, queue.backlog.behind),
+                    len(queue.selection.consumers),
+                )
                 for name, queue in queues.items()
             },
+            "memory": core.broker.memory.held,
+            "wanted": self.harness.wanted,
             "committed": [plain(batch) for batch in said],
             "held": [plain(batch) for batch in self.harness.held],
             "deadline": self.harness.deadline,
@@ -96,6 +103,7 @@ class Twins:
         for client in range(CLIENTS):
             self.read(client, [])
             self.both(lambda twin: twin.harness.commit())
+            self.both(lambda twin: twin.harness.fetch())
 
     def take(self, act: Act) -> None:
         client = act.client
@@ -117,6 +125,11 @@ class Twins:
                     twin.harness.commits = not act.details[0]
             case "let commits go":
                 self.both(lambda twin: twin.harness.commit(*act.details))
+            case "hold fetches":
+                for twin in self.twins:
+                    twin.harness.fetches = not act.details[0]
+            case "answer fetches":
+                self.both(lambda twin: twin.harness.fetch())
             case "wait":
                 self.both(lambda twin: twin.harness.wait(*act.details))
             case _:

@@ -3,34 +3,40 @@
 from typing import Any
 
 from hypothesis import given, settings
-from random_clients import CLIENTS, Act, Encoder, conversations, handshake
+from hypothesis import strategies as st
+from random_clients import CLIENTS, TINY_WINDOWS, Act, Encoder, conversations, handshake
 
 from amqpd.broker.vhost import PREDECLARED
+from amqpd.config import Config
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness, Link
 from amqpd.wire.content import body_payload
 from amqpd.wire.methods import Basic
 
-OUTSIDE = ("stop reading", "read again", "let commits go", "wait")
+IGNORED = ("stop reading", "read again", "let commits go", "wait")
 
 
 class Play:
     """Random clients of one broker."""
 
-    def __init__(self) -> None:
-        self.harness = Harness()
+    def __init__(self, config: Config) -> None:
+        self.harness = Harness(config)
         self.links: list[Link] = [self.harness.connect() for _ in range(CLIENTS)]
         self.encoders = [Encoder() for _ in range(CLIENTS)]
         self.unsent = [handshake() for _ in range(CLIENTS)]
 
     def take(self, act: Act) -> None:
         client = act.client
-        if act.what in OUTSIDE:
+        if act.what in IGNORED:
             return
         if act.what == "hang up" or self.encoders[client].closed:
             self.connect(client)
         if act.what == "hold commits":
             self.harness.commits = not act.details[0]
+        elif act.what == "hold fetches":
+            self.harness.fetches = not act.details[0]
+        elif act.what == "answer fetches":
+            self.harness.fetch()
         elif act.what == "read":
             data, self.unsent[client] = self.unsent[client], b""
             self.links[client].send(data)
@@ -49,8 +55,9 @@ class Play:
         """All go, so that nothing is unacknowledged; all is committed."""
         for link in self.links:
             link.close()
-        self.harness.commits = True
+        self.harness.commits = self.harness.fetches = True
         self.harness.commit()
+        self.harness.fetch()
 
 
 def model(harness: Harness) -> dict[str, Any]:
@@ -113,9 +120,11 @@ def drained_bodies(harness: Harness, queue: str) -> list[bytes]:
 
 
 @settings(max_examples=2 * settings.default.max_examples)
-@given(conversations(garbage=False))
-def test_the_image_of_the_store_is_the_durable_part_of_the_broker(conversation: list[Act]) -> None:
-    play = Play()
+@given(st.sampled_from((Config(), TINY_WINDOWS)), conversations(garbage=False))
+def test_the_image_of_the_store_is_the_durable_part_of_the_broker(
+    config: Config, conversation: list[Act]
+) -> None:
+    play = Play(config)
     for act in conversation:
         play.take(act)
     play.finish()
