@@ -17,6 +17,7 @@ from amqpd.storage.wal import damage, read_wal
 PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 4096  # a connection's page cache
 STATEMENTS: Final = 256  # that a connection remembers
+WAL_BYTES_KEPT: Final = 67_108_864  # a WAL that has grown beyond is cut when it begins anew
 BUSY_S: Final = 10.0  # how long another process (a backup) may hold a lock
 
 FULL: Final = frozenset((sqlite3.SQLITE_FULL,))
@@ -64,6 +65,7 @@ def connect(file: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # upkeep.py does it
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     return connection
 
 

@@ -98,7 +98,7 @@ class SqliteStore:
         Raises:
             StoreFull, StorageError: as `commit`.
         """
-        if self._rest_to_copy:
+        if self._rest_to_copy or (idle and self.needs_checkpoint):
             self._rest_to_copy = False
             copy(self._writing, self.file)
             return True

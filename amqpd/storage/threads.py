@@ -110,9 +110,7 @@ class StoreThreads:
             if not self._commit(batch):
                 return
             self._post(self._listener.committed, batch.ticket)
-            if not self._copying and self._store.needs_checkpoint:
-                self._copying = True
-                self._copy.set()
+            self._copy_if_due()
 
     def _next_batch(self) -> Batch | None:
         """The next batch; tidies up while there is none."""
@@ -127,9 +125,17 @@ class StoreThreads:
                     idle = True
                 more = self._tidy(idle)
 
+    def _copy_if_due(self) -> None:
+        if not self._copying and self._store.needs_checkpoint:
+            self._copying = True
+            self._copy.set()
+
     def _tidy(self, idle: bool) -> bool:
         try:
-            return self._store.tidy(idle=idle)
+            more = self._store.tidy(idle=idle)
+            if more and not idle:
+                self._copy_if_due()
+            return more
         except StoreFull:
             return False  # it must wait until there is room
 

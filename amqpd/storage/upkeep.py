@@ -25,11 +25,12 @@ SHRINK_PAGES: Final = 256  # given back to the system at once
 
 _ZEROS: Final = 1_048_576  # written at once
 _MX_FRAME_OFFSET: Final = 16  # in the index: how many frames the WAL has
+_COPIED_OFFSET: Final = 96  # and how many of them are in the file
 _FRAME_BYTES: Final = PAGE_BYTES + 24
 
 
 class WalIndex:
-    """How long a WAL is. Its file never shrinks while it is in use, so its index is asked.
+    """How much of a WAL is to be copied. Its file never shrinks while it is in use, so its index is asked.
 
     The index is held open for as long as SQLite uses it: closing it would take away SQLite's locks.
     """
@@ -38,10 +39,13 @@ class WalIndex:
         self._index = os.open(file.with_name(file.name + "-shm"), os.O_RDONLY | os.O_CLOEXEC)
 
     @property
-    def wal_bytes(self) -> int:
-        """Bytes that were written since the WAL last began anew."""
-        frames = os.pread(self._index, 4, _MX_FRAME_OFFSET)
-        return int.from_bytes(frames, sys.byteorder) * _FRAME_BYTES
+    def bytes_to_copy(self) -> int:
+        """Bytes in the WAL that are not in the file yet."""
+        frames, copied = (
+            int.from_bytes(os.pread(self._index, 4, offset), sys.byteorder)
+            for offset in (_MX_FRAME_OFFSET, _COPIED_OFFSET)
+        )
+        return (frames - copied) * _FRAME_BYTES
 
     def close(self) -> None:
         """Only when no connection of this process is open any more."""
@@ -74,7 +78,7 @@ class Checkpointer:
     @property
     def is_due(self) -> bool:
         """Whether there is enough to copy."""
-        return any(index.wal_bytes > WAL_BYTES_HIGH for index in self._indexes)
+        return any(index.bytes_to_copy > WAL_BYTES_HIGH for index in self._indexes)
 
     def copy(self) -> None:
         """Copies what is committed now, while others read and write.
@@ -107,5 +111,6 @@ def shrink(connection: sqlite3.Connection, file: Path) -> bool:
         if spare <= 0:
             return False
         pages = min(spare, SHRINK_PAGES)
-        connection.execute(f"PRAGMA main.incremental_vacuum({pages})").fetchall()
+        # Only a script is run to its end: SQLite hands back control behind each page.
+        connection.executescript(f"PRAGMA main.incremental_vacuum({pages})")
         return spare > pages
