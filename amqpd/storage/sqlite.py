@@ -44,6 +44,7 @@ class SqliteStore:
         self._writer = Writer(self._writing, file, sync)
         self._reader = Reader(self._reading, file)
         self._rest_to_copy = False
+        self._shrunk = False
         self.was_stopped = self._start()
         with told(file):
             preallocate_wal(file)
@@ -106,7 +107,14 @@ class SqliteStore:
             with self._writer.transaction(synced=False):
                 self._writer.sweep()
             return True
-        return idle and shrink(self._writing, self.file)
+        if not idle:
+            return False
+        if shrink(self._writing, self.file):
+            self._shrunk = True
+            return True
+        # The file is cut when all that was moved in it has been copied.
+        self._rest_to_copy, self._shrunk = self._shrunk, False
+        return self._rest_to_copy
 
     def close(self, *, in_order: bool = True) -> None:
         """Closes the file.

@@ -30,7 +30,7 @@ _FRAME_BYTES: Final = PAGE_BYTES + 24
 
 
 class WalIndex:
-    """How much of a WAL is to be copied. Its file never shrinks while it is in use, so its index is asked.
+    """How much of a WAL is to be copied: its index says it, since the file stays long.
 
     The index is held open for as long as SQLite uses it: closing it would take away SQLite's locks.
     """
@@ -104,7 +104,7 @@ def copy(connection: sqlite3.Connection, file: Path) -> None:
 
 
 def shrink(connection: sqlite3.Connection, file: Path) -> bool:
-    """Gives some of the file's free pages back to the system; whether there are more to give."""
+    """Gives some of the file's free pages back to the system; whether there were any to give."""
     with told(file):
         (free,) = connection.execute("PRAGMA main.freelist_count").fetchone()
         spare = int(free) - FREE_BYTES_MIN // PAGE_BYTES
@@ -113,4 +113,4 @@ def shrink(connection: sqlite3.Connection, file: Path) -> bool:
         pages = min(spare, SHRINK_PAGES)
         # Only a script is run to its end: SQLite hands back control behind each page.
         connection.executescript(f"PRAGMA main.incremental_vacuum({pages})")
-        return spare > pages
+        return True
