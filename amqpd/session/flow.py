@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from amqpd.session.connection import Session
 
 # What ran short, as connection.blocked names it: alarms of the machine, and a store that is full.
-REASONS = {"memory": "low on memory", "disk": "low on disk", "store": "low on disk"}
+SHORT_OF = {"memory": "memory", "disk": "disk", "store": "disk"}
 
 
 class Flow:
@@ -73,8 +73,8 @@ class Flow:
         if session.broker.alarms and not self.blocked:
             self.blocked = True
             if session.client_can("connection.blocked"):
-                reasons = dict.fromkeys(REASONS[each] for each in sorted(session.broker.alarms))
-                blocked = Connection.Blocked(reason=" & ".join(reasons))
+                short_of = sorted({SHORT_OF[each] for each in session.broker.alarms})
+                blocked = Connection.Blocked(reason=f"low on {' & '.join(short_of)}")
                 session.say(encode_method(0, blocked))
 
     def relieved(self) -> None:

@@ -44,7 +44,7 @@ def methods(client: Client) -> list[str]:
         (["disk"], "low on disk"),
         (["store"], "low on disk"),
         (["disk", "store"], "low on disk"),
-        (["memory", "disk"], "low on disk & low on memory"),
+        (["memory", "disk"], "low on disk & memory"),
     ],
 )
 def test_a_publisher_is_told_once_why_it_is_not_read_and_when_it_is_again(
