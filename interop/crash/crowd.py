@@ -44,22 +44,32 @@ def prepare(uri: str) -> None:
             channel.queue_bind(queue, TOPIC, key)
 
 
+# Between them and the broker every exchange takes long: much happens at a time.
+HEAVY: list[Life] = [
+    *[partial(publishers.publish_with_confirms, routes=ROUTES)] * 3,
+    partial(publishers.publish_in_transactions, routes=ROUTES),
+    partial(publishers.publish_with_pika, routes=ROUTES),
+    partial(publishers.publish_in_transactions_with_pika, routes=ROUTES),
+    *[partial(consumers.consume, queues=QUEUES)] * 3,
+    partial(consumers.consume_in_transactions, queues=QUEUES, routes=ROUTES),
+    partial(consumers.consume_with_pika, queues=QUEUES),
+]
+# With these it takes a millisecond or two, and topology changes as fast as it can.
+LIGHT: list[Life] = [
+    partial(publishers.publish_with_pika, routes=ROUTES),
+    partial(consumers.consume_in_transactions, queues=QUEUES, routes=ROUTES),
+]
+
+
 class Crowd:
     """Clients that live one life after the other until the ledger says that the end is near."""
 
-    def __init__(self, uri: str, ledger: Ledger, seed: str, churns: list[Churn]) -> None:
+    def __init__(
+        self, uri: str, ledger: Ledger, seed: str, churns: list[Churn], clients: list[Life]
+    ) -> None:
         self._uri = uri
         self._ledger = ledger
-        lives: list[Life] = [
-            *[partial(publishers.publish_with_confirms, routes=ROUTES)] * 3,
-            partial(publishers.publish_in_transactions, routes=ROUTES),
-            partial(publishers.publish_with_pika, routes=ROUTES),
-            partial(publishers.publish_in_transactions_with_pika, routes=ROUTES),
-            *[partial(consumers.consume, queues=QUEUES)] * 3,
-            partial(consumers.consume_in_transactions, queues=QUEUES, routes=ROUTES),
-            partial(consumers.consume_with_pika, queues=QUEUES),
-            *(churn.run for churn in churns),
-        ]
+        lives = [*clients, *(churn.run for churn in churns)]
         self._threads = [
             threading.Thread(
                 target=self._live, args=(life, random.Random(f"{seed}.{number}")), daemon=True

@@ -24,7 +24,8 @@ from ledger import Ledger, Settled
 from recovery import check_queue
 from topology import Churn
 
-CHURNS = 2
+CHURNS = 3
+LIGHT_EVERY = 3
 DRAIN_EVERY = 4  # rounds: in between, messages grow old
 # One of these for each life of the broker: all of them promise the same, as far as kill -9 goes.
 SETTINGS: list[dict[str, str]] = [
@@ -70,7 +71,9 @@ class Rounds:
     def _load_and_kill(self, number: int) -> str:
         """One round's load and its end; in what way it ended."""
         self.ledger.begin_round()
-        clients = Crowd(self._broker.uri, self.ledger, f"{self._seed}.{number}", self._churns)
+        lives = crowd.LIGHT if number % LIGHT_EVERY == 0 else crowd.HEAVY
+        seed = f"{self._seed}.{number}"
+        clients = Crowd(self._broker.uri, self.ledger, seed, self._churns, lives)
         clients.start()
         time.sleep(self._rng.uniform(0.2, 1.8) * self._seconds)
         how = self._rng.choices(["kill", "kill twice", "stop, kill"], [8, 1, 1])[0]
