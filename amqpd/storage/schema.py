@@ -68,23 +68,34 @@ CREATE TABLE damaged (
 );
 """
 
+_NUMBER: Final = f"s.id & {(1 << NUMBER_BITS) - 1}"
+_IS_OF_QUEUE: Final = (
+    f"s.id BETWEEN q.id << {NUMBER_BITS} AND q.id << {NUMBER_BITS} | {(1 << NUMBER_BITS) - 1}"
+)
+_IS_GONE: Final = "EXISTS (SELECT 1 FROM gone g WHERE s.id BETWEEN g.first AND g.last)"
+_ENQUEUED_AT: Final = "strftime('%Y-%m-%d %H:%M:%f', s.enqueued_ms / 1000.0, 'unixepoch')"
+
+# The body is no TEXT: tools refuse a whole answer with one text in it that is not UTF-8. CROSS JOIN
+# has SQLite go queue by queue, so that what is asked of one queue does not read the others.
 _VIEWS: Final = f"""
 CREATE VIEW messages AS
-SELECT q.vhost AS vhost, q.name AS queue, s.id & {(1 << NUMBER_BITS) - 1} AS number,
+SELECT q.vhost AS vhost, q.name AS queue, {_NUMBER} AS number,
     s.exchange AS exchange, s.routing_key AS routing_key, s.size AS size,
-    strftime('%Y-%m-%d %H:%M:%f', s.enqueued_ms / 1000.0, 'unixepoch') AS enqueued_at,
-    (s.id & {(1 << NUMBER_BITS) - 1}) < t.handed_out_below AS redelivered,
+    {_ENQUEUED_AT} AS enqueued_at,
+    ({_NUMBER}) < coalesce(t.handed_out_below, 0) AS redelivered,
     s.delivery_count AS delivery_count,
-    CASE WHEN s.size = 0 THEN '' ELSE
-        CAST(substr(coalesce(s.body, b.body), 5, s.size) AS TEXT) END AS body,
+    CASE WHEN s.size = 0 THEN x'' ELSE substr(coalesce(s.body, b.body), 5, s.size) END AS body,
     s.header AS header
-FROM stored s
-JOIN queues q ON q.id = s.id >> {NUMBER_BITS}
+FROM queues q
+CROSS JOIN stored s ON {_IS_OF_QUEUE}
 LEFT JOIN standings t ON t.queue_id = q.id
 LEFT JOIN bodies b ON b.id = s.body_id
-WHERE NOT EXISTS (SELECT 1 FROM gone g WHERE s.id BETWEEN g.first AND g.last);
+WHERE NOT {_IS_GONE};
 CREATE VIEW queue_lengths AS
-SELECT q.vhost AS vhost, q.name AS queue, coalesce(t.messages, 0) AS messages
+SELECT q.vhost AS vhost, q.name AS queue, coalesce(t.messages, 0) AS messages, (
+    SELECT {_ENQUEUED_AT} FROM stored s
+    WHERE {_IS_OF_QUEUE} AND NOT {_IS_GONE} ORDER BY s.id LIMIT 1
+) AS oldest_at
 FROM queues q LEFT JOIN standings t ON t.queue_id = q.id;
 """
 
