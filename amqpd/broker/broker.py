@@ -8,7 +8,7 @@ from amqpd import errors
 from amqpd.broker.counters import Counters
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.journal import Journal, VhostAdded
+from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
 from amqpd.broker.memory import Memory
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue, Waiter
@@ -43,7 +43,8 @@ class Broker:
         self.random = random
         self.epoch = epoch
         self.now = 0.0
-        self.journal = Journal()
+        # Publishers that have reached their limit must not wait for what is put off.
+        self.journal = Journal(min(LAZY_BYTES_MAX, config.limits.uncommitted_bytes_max))
         self.deadlines = Deadlines()
         self.counters = Counters()
         self.memory = Memory(

@@ -192,6 +192,9 @@ class Journal:
     Bound: `limits.uncommitted_bytes_max`, over which publishers are not read; settlements are at
     most what was delivered.
 
+    Args:
+        lazy_bytes_max: a batch of which more is in memory is not put off.
+
     Attributes:
         ticket: of the open batch, the one that the next operation joins.
         committed: the last ticket that is durable.
@@ -199,11 +202,12 @@ class Journal:
         due: when the open batch has to be handed over at the latest, where that is put off.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lazy_bytes_max: int = LAZY_BYTES_MAX) -> None:
         self.ticket = 1
         self.committed = 0
         self.kept_ticket = 0
         self.due: float | None = None
+        self._lazy_bytes_max = lazy_bytes_max
         self._promised = False
         self._operations: list[Operation] = []
         self._changes: dict[int, Changes] = {}
@@ -315,7 +319,7 @@ class Journal:
         """
         if self._flying is not None or not (self._operations or self._changes):
             return None
-        if not self._promised and self._open_bytes < LAZY_BYTES_MAX:
+        if not self._promised and self._open_bytes < self._lazy_bytes_max:
             if self.due is None:
                 self.due = now + LAZY_S
             if now < self.due:

@@ -41,11 +41,12 @@ SILENT_CLOSE_DELAY_S = 3.0
 CLOSE_OK_TIMEOUT_S = 30.0
 
 # How much to read at once: from most clients, from one in the middle of a large content, and from a
-# publisher whose queue has more ready than its consumers have taken. The last leaves consumers the
-# time to catch up, as RabbitMQ's flow control does.
+# publisher whose queue has more ready than its consumers have taken, in small messages or in large
+# ones. The last two leave consumers the time to catch up, as RabbitMQ's flow control does.
 READ_BYTES = 524_288
 READ_BYTES_CONTENT = 1_048_576
 READ_BYTES_CROWDED = 16_384
+READ_BYTES_HEAVY = 131_072
 FEEDS_MAX = 16
 
 FLOOD_FACTOR = 16  # of limits.output_bytes_high
@@ -222,6 +223,8 @@ class Session:
         """How many bytes to read from the client next, at most."""
         if any(queue.crowded for queue in self.feeds):
             return READ_BYTES_CROWDED
+        if any(queue.heavy for queue in self.feeds):
+            return READ_BYTES_HEAVY
         return READ_BYTES_CONTENT if self.in_content else READ_BYTES
 
     def posted(self, queues: tuple[Target, ...]) -> None:

@@ -93,6 +93,21 @@ def _skip_nested(data: bytes, kind: bytes, offset: int, end: int, depth: int) ->
     return inner_end
 
 
+def items(data: bytes, offset: int) -> list[tuple[bytes, int, int]]:
+    """Type, start and end of each value of the array at `offset` (its four-byte length first).
+
+    Raises:
+        ValueError: the array is not well formed.
+    """
+    start, end = _sized(data, offset, len(data))
+    found = []
+    while start < end:
+        kind, value = data[start : start + 1], start + 1
+        start = _skip(data, kind, value, end, 0)
+        found.append((kind, value, start))
+    return found
+
+
 def _sized(data: bytes, offset: int, end: int) -> tuple[int, int]:
     """Start and end of what a four-byte length at `offset` announces."""
     start = offset + 4

@@ -72,6 +72,7 @@ class Classic:
         ready: how many there are.
         next_number: the number of the next message that is put.
         head: messages with this and larger numbers were never taken, nor before a restart.
+        window_bytes: what the window holds, about.
         behind: how many are in the store alone.
         behind_from: none of those has a smaller number.
     """
@@ -83,12 +84,12 @@ class Classic:
         "_returned",
         "_seen_below",
         "_window",
-        "_window_bytes",
         "behind",
         "behind_from",
         "head",
         "next_number",
         "ready",
+        "window_bytes",
     )
 
     def __init__(
@@ -96,7 +97,7 @@ class Classic:
     ) -> None:
         self._memory = memory
         self._window: deque[Chunk] = deque()
-        self._window_bytes = 0
+        self.window_bytes = 0
         self._returned: list[tuple[int, Message]] = []
         self.behind_from = 1 if behind else next_number
         self._behind_kept = behind
@@ -125,14 +126,14 @@ class Classic:
         self.ready += count
         cost = size + MESSAGE_OVERHEAD_BYTES * count
         if self.behind or (
-            self._window_bytes and self._window_bytes + cost > self._memory.window()
+            self.window_bytes and self.window_bytes + cost > self._memory.window()
         ):
             if not self.behind:
                 self.behind_from = first
             self.behind += count
             self._behind_kept += sum([message[PERSISTENT] for message in messages])
             return first, False
-        self._window_bytes += cost
+        self.window_bytes += cost
         self._memory.held += cost
         window = self._window
         if (
@@ -162,7 +163,7 @@ class Classic:
             self._window.append(Chunk(numbers[start : start + step], part, _size(part)))
 
     def _hold(self, cost: int) -> None:
-        self._window_bytes += cost
+        self.window_bytes += cost
         self._memory.held += cost
 
     # --- out --------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ class Classic:
             size = _size(taken)
             chunk.size -= size
         cost = size + MESSAGE_OVERHEAD_BYTES * len(taken)
-        self._window_bytes -= cost
+        self.window_bytes -= cost
         self._memory.held -= cost
         self.ready -= len(taken)
         self.head = max(self.head, numbers[-1] + 1)
@@ -216,7 +217,7 @@ class Classic:
             numbers.append(range(self.behind_from, self.next_number))
         self._returned.clear()
         self._window.clear()
-        self._hold(-self._window_bytes)
+        self._hold(-self.window_bytes)
         self.ready = self.behind = self._behind_kept = 0
         self._fetch = None
         self.head = self.behind_from = self.next_number
@@ -229,7 +230,7 @@ class Classic:
         """Whether the window runs dry and what is behind it should be fetched."""
         if not self.behind or self._fetch is not None:
             return False
-        return self._window_bytes < min(REFILL_BELOW_BYTES, self._memory.window() // 2)
+        return self.window_bytes < min(REFILL_BELOW_BYTES, self._memory.window() // 2)
 
     def next_fetch(self, queue_id: int, below: int) -> Fetch:
         """What to fetch next from the store, which has all messages below a number."""

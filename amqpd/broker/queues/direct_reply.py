@@ -25,7 +25,7 @@ class DirectReply:
     kind = "queue"
     durable = False
     exclusive_owner = None
-    crowded = False
+    crowded = heavy = False
 
     def __init__(self, address: str) -> None:
         self.name = address

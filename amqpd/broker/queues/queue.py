@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from amqpd.broker.permissions import Owner
 
 CROWD = 4096  # ready messages
+CROWD_BYTES = 8_388_608
 
 
 class Waiter(Protocol):
@@ -95,6 +96,11 @@ class Queue:
     def crowded(self) -> bool:
         """More is ready than its consumers, of which there are some, have taken of late."""
         return self.backlog.ready > CROWD and bool(self.selection.consumers)
+
+    @property
+    def heavy(self) -> bool:
+        """The same of large messages, which are few."""
+        return self.backlog.window_bytes > CROWD_BYTES and bool(self.selection.consumers)
 
     def standing(self) -> Standing | None:
         """What the store is to keep of it beside its messages; None if it is not durable."""
