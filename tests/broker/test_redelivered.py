@@ -111,6 +111,20 @@ def test_a_stored_message_is_handed_out_when_the_store_knows_that_it_will_be(wha
     assert drained(Harness(store=harness.store)) == [(b"stored", False)]
 
 
+def test_a_message_that_came_back_before_it_was_heard_is_still_held() -> None:
+    harness, client = declared()
+    publish(client, b"stored")
+    other = Client(harness)
+    harness.commits = False
+    client.tell(Basic.Consume(queue="q"))
+    client.link.close()
+    other.tell(Basic.Get(queue="q"))
+    assert b"stored" not in other.link.receive()
+    assert drained(Harness(store=harness.store)) == [(b"stored", False)]
+    harness.commit()
+    assert b"stored" in other.link.receive()
+
+
 def test_a_message_that_is_stored_together_with_the_mark_is_handed_out_at_once() -> None:
     harness, client = declared()
     client.ask(Basic.Consume(queue="q"))

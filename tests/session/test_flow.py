@@ -171,6 +171,15 @@ def test_publishers_are_not_read_while_too_much_is_on_its_way_to_the_disk(
         assert publish_until_stopped(publisher, queue) > 5
 
 
+def test_a_publisher_that_has_reached_the_limit_does_not_wait_for_what_nobody_waits_for(
+    harness: Harness,
+) -> None:
+    publisher = Client(harness)
+    for _ in range(100):
+        publisher.publish(b"." * 500, routing_key="t")  # of which most goes to the disk, lazily
+        assert not publisher.session.flow.stopped
+
+
 def test_a_publisher_whose_messages_go_nowhere_is_read(harness: Harness) -> None:
     publisher, other = Client(harness), Client(harness)
     harness.commits = False

@@ -6,9 +6,8 @@ store is told a number that is ahead of what was handed out, and told again befo
 After a crash up to AHEAD messages too many of a queue that had consumers count as redelivered.
 """
 
-from collections.abc import Sequence
-
 from amqpd.broker.journal import Journal
+from amqpd.broker.queues.classic import Run
 
 AHEAD = 4096
 
@@ -35,16 +34,18 @@ class HandedOut:
             self._fresh_ticket = journal.ticket
             self._fresh_from = first
 
-    def pass_on(self, numbers: Sequence[int], journal: Journal) -> tuple[bool, int]:
-        """Messages are about to be delivered for the first time.
+    def pass_on(self, run: Run, journal: Journal) -> tuple[bool, int]:
+        """Messages are about to be delivered, maybe not for the first time.
 
         Returns whether the mark has moved, and the ticket that their delivery must wait for; 0 for
-        none. A message that joins the store together with the mark need not wait.
+        none. A message that joins the store together with the mark need not wait. One that was
+        delivered before may have to: its first delivery was perhaps held back and never heard.
         """
         if journal.committed >= self._ticket:
             self._kept_below = self.below
+        numbers = run.numbers
         last = numbers[-1]
-        moved = last + AHEAD // 2 >= self.below
+        moved = not run.redelivered and last + AHEAD // 2 >= self.below
         if moved:
             self.below, self._ticket = last + AHEAD, journal.ticket
         if last < self._kept_below:

@@ -170,8 +170,8 @@ class Queue:
         """Takes messages that are to be handed out."""
         run = self.backlog.take(limit)
         self._ticket = 0
-        if self.durable and not run.redelivered:
-            moved, self._ticket = self._handed_out.pass_on(run.numbers, self._journal)
+        if self.durable:
+            moved, self._ticket = self._handed_out.pass_on(run, self._journal)
             if moved:
                 self._journal.mark(self)
         return run
