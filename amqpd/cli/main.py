@@ -17,8 +17,15 @@ from amqpd.version import VERSION
 COMMANDS: Final = {
     "bench": "amqpd.cli.bench",
     "config": "amqpd.cli.config_commands",
+    "store": "amqpd.cli.store_commands",
 }
 """Each command, and the module that has it under its own name."""
+
+TAKES: Final = {
+    "config": ("--bind", "--port", "--data-dir", "--memory", "--log-level", "--log-format"),
+    "store": ("--data-dir",),
+}
+"""Commands that look at the configuration, and which flags of the broker they take."""
 
 
 class LazyGroup(click.Group):
@@ -85,11 +92,17 @@ def main(
     flags = {name: text for name, text in texts.items() if text is not None}
     if ctx.invoked_subcommand is None:
         ctx.exit(_serve(config_file, flags))
-    if ctx.invoked_subcommand == "config":
+    if ctx.invoked_subcommand in TAKES:
         ctx.obj = config_file, flags
-    elif config_file or flags:
-        first = "--config" if config_file else next(iter(flags))
-        raise click.UsageError(f"{first} is for the broker; {ctx.invoked_subcommand} takes none")
+        given = [name for name in flags if name not in TAKES[ctx.invoked_subcommand]]
+    else:
+        given = ["--config"] if config_file else [*flags]
+    if given:
+        takes = " and ".join(("--config", *TAKES.get(ctx.invoked_subcommand, ())))
+        only = f"only {takes}" if ctx.invoked_subcommand in TAKES else "none"
+        raise click.UsageError(
+            f"{given[0]} is for the broker; {ctx.invoked_subcommand} takes {only}"
+        )
 
 
 def _serve(config_file: Path | None, flags: Mapping[str, str | tuple[str, ...]]) -> int:
