@@ -280,6 +280,8 @@ class Journal:
     def mark(self, queue: Queue) -> None:
         """The standing of the queue has changed."""
         self._of(queue).marked = True
+        # What is delivered from now on relies on it, so no failing power may take it back.
+        self._promised = True
 
     def remove(self, queue: Queue) -> None:
         """The queue is gone with all its messages."""

@@ -174,7 +174,7 @@ class SimulatedClient:
                 given.by.queue.give_back([given.copy])
             else:
                 given.by.queue.settle(given.copy, ticket, ticket)
-                kept |= given.copy.persistent
+                kept |= given.copy.persistent and given.by.queue.removed is None
         return kept
 
     def commit(self, channel: ChannelModel) -> None:
@@ -349,10 +349,12 @@ class SimulatedClient:
         assert message.body == told.body
         assert (message.exchange, message.key) == (method.exchange, method.routing_key)
         assert told.properties.delivery_mode == 1 + message.persistent
-        copy = by.queue.take(uid, method.redelivered)
+        copy = by.queue.take(uid, method.redelivered, channel)
         channel.unheard[channel.last_tag] = given = Given(by, copy, channel.last_tag)
         if by.no_ack:
             by.queue.settle(copy, ledger.ticket, self.harness.core.broker.journal.ticket)
+        elif channel.refused:  # it came back with all that the channel had
+            by.queue.give_back([copy])
         else:
             channel.unsettled[channel.last_tag] = given
 

@@ -24,12 +24,14 @@ from amqpd.testing.harness import Harness
 from amqpd.wire.methods import Basic, Queue
 
 CLIENTS = 3
+ACTS_OF_A_LIFE = (10, 30, 60)
 
 
 class Simulation:
     """Several lives of a broker, one after the other, on the same disk.
 
     Attributes:
+        lives: how many there were, with this one.
         reads: what the core wants to read back, with the answers of reads that are done already.
         tags: how many consumers there were.
         thirst: how much of what is published clients want, in this life.
@@ -42,9 +44,17 @@ class Simulation:
         self.harness = Harness(store=self.disk)
         self.clients: list[SimulatedClient] = []
         self.reads: list[tuple[Fetch, Fetched | None]] = []
+        self.lives = 0
         self.tags = 0
         self.thirst = 1.0
         self._waiting: list[SimulatedClient] = []
+
+    def run(self, lives: int) -> None:
+        """So many lives, each with the death that ends it."""
+        for _ in range(lives):
+            self.lives += 1
+            self.live(self.random.choice(ACTS_OF_A_LIFE))
+            self.die()
 
     # --- a life -----------------------------------------------------------------------------------
 
@@ -80,10 +90,11 @@ class Simulation:
 
     def end(self) -> None:
         """It has happened: all listen."""
-        self._refuse_gets()
-        for client in self.clients:
+        refused = self._refuse_gets()
+        for client in (*refused, *self.clients):
             client.listen()
-        self.ledger.check_orders()
+        # What comes back from a channel that is refused, does so behind other deliveries.
+        self.ledger.check_orders(strict=not refused)
         self.ledger.nothing_undone(self.disk.safe_ticket)
         wanted, self.harness.wanted = self.harness.wanted, []
         for fetch in wanted:
@@ -91,11 +102,12 @@ class Simulation:
             early = self.random.random() < 0.5
             self.reads.append((fetch, self.disk.fetch(fetch) if early else None))
 
-    def _refuse_gets(self) -> None:
-        """Clients that waited for a queue that is gone are told so."""
-        for client in self._waiting:
-            if not client.link.closed and client.waits_in_vain:
-                client.refuse_get()
+    def _refuse_gets(self) -> list[SimulatedClient]:
+        """Clients that waited for a queue that is gone are told so; who they were."""
+        refused = [each for each in self._waiting if not each.link.closed and each.waits_in_vain]
+        for client in refused:
+            client.refuse_get()
+        return refused
 
     # --- who and what -----------------------------------------------------------------------------
 
@@ -123,12 +135,13 @@ class Simulation:
 
     def come_to_rest(self) -> None:
         """All is committed, read and heard; then nobody waits for anything any more."""
+        self.begin()
         for client in self.clients:
             client.link.read_again()
         self.end()
         harness = self.harness
         while harness.held or self.reads:
-            self.ledger.ticket = harness.core.broker.journal.ticket
+            self.begin()
             harness.commit(1)
             if self.reads:
                 self.answer_a_read()
