@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from amqpd.storage.database import ADVICE
+from amqpd.storage.database import ADVICE, BUSY_S
 from amqpd.storage.readonly import (
     UNREADABLE,
     connect_read_only,
@@ -22,6 +22,7 @@ from amqpd.storage.readonly import (
 )
 from amqpd.storage.rows import queue_ids
 from amqpd.storage.salvage import (
+    ID_MIN,
     Gap,
     Messages,
     QueueNames,
@@ -47,19 +48,22 @@ class Check:
 
     Args:
         say: takes each sentence.
+        patience_s: how long another process may hold a lock.
 
     Attributes:
         damaged: how many things are.
     """
 
-    def __init__(self, file: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, file: Path, say: Callable[[str], None], patience_s: float = BUSY_S) -> None:
         self._file = file
+        self._patience_s = patience_s
         self._say = say
         self._told = Told(lambda text: say(f"damaged: {text}"))
         self._topology: dict[str, TopologyTable] = {}
         self._names: QueueNames = {}
-        self._lengths: dict[int, int] = {}
+        self._lengths: dict[int, int | None] = {}  # None if they cannot be counted
         self._kept: Counter[int] = Counter()
+        self._last_id = ID_MIN
 
     @property
     def damaged(self) -> int:
@@ -71,7 +75,7 @@ class Check:
         Raises:
             StorageError: it cannot be looked at: not allowed, or of a newer version.
         """
-        connection = connect_read_only(self._file)
+        connection = connect_read_only(self._file, self._patience_s)
         try:
             if not self._identify(connection):
                 return
@@ -120,15 +124,16 @@ class Check:
 
     def _check_structure(self, connection: sqlite3.Connection) -> None:
         query = f"PRAGMA integrity_check({STRUCTURE_LINES_MAX})"
+        lines: list[str] = []
         try:
-            found = connection.execute(query).fetchall()
+            for (text,) in connection.execute(query):
+                lines += as_text(text).splitlines()
         except UNREADABLE as error:
-            self._unreadable("its structure", error)
-            return
-        if found == [("ok",)]:
+            insist_on_damage(error, self._file)
+            lines.append(str(error))
+        if lines == ["ok"]:
             self._fine("SQLite finds all pages and indexes in order")
             return
-        lines = [line for (text,) in found for line in as_text(text).splitlines()]
         for line in lines:
             if not line.startswith("***"):
                 self._told("things in its structure", f"its structure: {line}")
@@ -188,36 +193,34 @@ class Check:
 
     def _check_messages(self, connection: sqlite3.Connection) -> None:
         before = self.damaged
-        last: int | None = None
         for rows in Messages(connection, self._file):
             self._learn_queues(connection, rows)
             for row in rows:
                 if isinstance(row, Gap):
                     self._told("gaps", f"{gap_words(row, self._names)} nothing can be read")
-                    continue
-                self._check_message(row)
-                if last is not None and row.id <= last:
-                    self._told("messages", f"{self._words(row.id)} is out of order")
-                last = row.id
+                else:
+                    self._check_message(row)
         if self.damaged == before:
             count = some(self._kept.total(), "message")
             self._fine(f"{count} are as written, each in a queue")
 
     def _check_message(self, row: Row) -> None:
+        words = message_words(row.id, self._names)
         self._kept[row.id >> NUMBER_BITS] += 1
         if not row.is_intact:
-            self._told("messages", f"{self._words(row.id)} is not as written")
-        elif row.id >> NUMBER_BITS not in self._names:
-            self._told("messages", f"there is {self._words(row.id)}")
-        elif row.size != content.body_size(row.header or b""):
-            self._told("messages", f"the size of {self._words(row.id)} is not as written")
+            self._told("messages", f"{words} is not as written")
+            return
+        if row.id >> NUMBER_BITS not in self._names:
+            self._told("messages", f"there is {words}")
+        if row.size != content.body_size(row.header or b""):
+            self._told("messages", f"the size of {words} is not as written")
+        if row.id <= self._last_id:
+            self._told("messages", f"{words} is out of its order, or there twice")
+        self._last_id = row.id
 
     def _learn_queues(self, connection: sqlite3.Connection, rows: list[Row | Gap]) -> None:
         for queue_id in {row.id >> NUMBER_BITS for row in rows if isinstance(row, Row)}:
             learn_queue(connection, self._file, self._names, queue_id)
-
-    def _words(self, message_id: int) -> str:
-        return message_words(message_id, self._names)
 
     def _check_counts(self, connection: sqlite3.Connection) -> None:
         """That each queue has as many messages as it says, each within one moment."""
@@ -229,7 +232,7 @@ class Check:
                     is_there, said, found = self._count(connection, queue_id)
             except UNREADABLE as error:
                 insist_on_damage(error, self._file)
-                self._lengths[queue_id] = self._kept[queue_id]
+                self._lengths[queue_id] = None
                 self._told("counts", f"the messages of {words} cannot be counted: {error}")
                 continue
             if is_there:
@@ -277,10 +280,9 @@ class Check:
         before = self.damaged
         try:
             for row in set_aside(connection):
-                self._told(
-                    "messages that were set aside",
-                    f"{self._words(row.id)} was set aside by the broker at {row.noticed_at}",
-                )
+                words = message_words(row.id, self._names)
+                text = f"{words} was set aside by the broker at {row.noticed_at}"
+                self._told("messages that were set aside", text)
         except UNREADABLE as error:
             self._unreadable("table damaged", error)
         if self.damaged == before:
@@ -291,8 +293,11 @@ class Check:
     def _summarize(self) -> None:
         empty = 0
         for queue_id, length in self._lengths.items():
-            if length:
-                self._say(f"{queue_words(queue_id, self._names)}: {some(length, 'message')}")
+            words = queue_words(queue_id, self._names)
+            if length is None:
+                self._say(f"{words}: {some(self._kept[queue_id], 'message')} can be read")
+            elif length:
+                self._say(f"{words}: {some(length, 'message')}")
             else:
                 empty += 1
         if empty:

@@ -28,15 +28,18 @@ _HELD_UP: Final = frozenset(
 UNREADABLE: Final = (sqlite3.Error, MemoryError)
 
 
-def connect_read_only(file: Path) -> sqlite3.Connection:
+def connect_read_only(file: Path, patience_s: float = BUSY_S) -> sqlite3.Connection:
     """A connection that cannot write, and reads what it can of a damaged file.
 
     Texts are str where they are UTF-8 and else bytes.
 
+    Args:
+        patience_s: how long another process may hold a lock.
+
     Raises:
         StorageError: the file cannot be opened; the text says why.
     """
-    connection = _open(file, "mode=ro")
+    connection = _open(file, "mode=ro", patience_s)
     try:
         _look(connection)
     except sqlite3.Error as error:
@@ -49,14 +52,14 @@ def connect_read_only(file: Path) -> sqlite3.Connection:
                 " cannot make; run this as the broker's user, or on a copy of all files"
             ) from error
         # It is whole without anything beside it, and whoever cannot write here has no broker here.
-        connection = _open(file, "immutable=1")
+        connection = _open(file, "immutable=1", patience_s)
     return connection
 
 
-def _open(file: Path, how: str) -> sqlite3.Connection:
+def _open(file: Path, how: str, patience_s: float) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
-            f"{file.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S, isolation_level=None
+            f"{file.absolute().as_uri()}?{how}", uri=True, timeout=patience_s, isolation_level=None
         )
     except sqlite3.Error as error:
         raise StorageError(f"{file} cannot be read: {error}") from error

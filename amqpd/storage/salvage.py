@@ -30,7 +30,7 @@ _SOME: Final = (
     f"SELECT id, {', '.join(_COLUMNS)} FROM stored WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
 )
 _NEXT: Final = "SELECT id FROM stored WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1"
-_GONE: Final = "SELECT first, last FROM gone WHERE first <= ? AND last >= ?"
+_GONE: Final = "SELECT first, last, checksum FROM gone WHERE first <= ? AND last >= ?"
 _CHECKED: Final = 6  # so many values, the id first, are the checksum and what it is of
 
 
@@ -47,6 +47,11 @@ class Row(NamedTuple):
     enqueued_ms: int | None
     delivery_count: int | None
     is_intact: bool
+
+    @property
+    def is_nonsense(self) -> bool:
+        """Whether nothing of a message is there, and the id is not to be believed either."""
+        return self.header is None and self.body is None and self.checksum is None
 
 
 class Gap(NamedTuple):
@@ -99,10 +104,23 @@ class Messages:
             return [], None
         if not is_end:
             rows = _up_to_the_last_intact(rows)
-        self._last_read = rows[-1].id
         going_on = None if is_end else max(position, rows[-1].id) + 1
         gone = self._gone(min(row.id for row in rows), max(row.id for row in rows))
-        return [row for row in rows if not _is_within(gone, row.id)], going_on
+        kept = [row for row in rows if not _is_within(gone, row.id)]
+        return self._without_nonsense(kept), going_on
+
+    def _without_nonsense(self, rows: list[Row]) -> list[Row | Gap]:
+        """Gaps in the place of rows that hold nothing of a message."""
+        found: list[Row | Gap] = []
+        for row in rows:
+            if not row.is_nonsense:
+                if found and isinstance(found[-1], Gap):
+                    found[-1] = Gap(found[-1].after, row.id)
+                self._last_read = row.id
+                found.append(row)
+            elif not found or isinstance(found[-1], Row):
+                found.append(Gap(self._last_read, None))
+        return found
 
     def _some(self, position: int) -> tuple[list[Row], bool, bool]:
         """Messages from an id on; whether they are the last, and whether what follows is broken."""
@@ -125,12 +143,13 @@ class Messages:
         return rows, len(rows) < ROWS_MAX, False
 
     def _gone(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Ranges of what is gone that have to do with a range of ids."""
+        """Ranges of what is gone that have to do with a range of ids; those that are as written."""
         try:
-            return self._execute(_GONE, (last, first)).fetchall()
+            found = self._execute(_GONE, (last, first)).fetchall()
         except UNREADABLE as error:
             insist_on_damage(error, self._file)
             return []
+        return [each[:2] for each in found if row_checksum(each[:2]) == each[2]]
 
     # --- where something is broken ----------------------------------------------------------------
 
@@ -140,8 +159,7 @@ class Messages:
         if found is not None:
             if not found:
                 return [], None
-            self._last_read = found[0]
-            return [self._singly(found[0])], found[0] + 1
+            return self._without_nonsense([self._singly(found[0])]), found[0] + 1
         after, behind = self._last_read, self._end_of_gap(position)
         first = self._next(behind) if behind is not None else []
         return [Gap(after, first[0] if first else None)], behind
@@ -262,7 +280,7 @@ def set_aside(connection: sqlite3.Connection) -> Iterator[SetAside]:
 
 
 class TopologyRow(NamedTuple):
-    """A row of the topology or of `standings`, without its checksum."""
+    """A row of the topology, of `standings` or of `gone`, without its checksum."""
 
     values: tuple[Any, ...]
     is_intact: bool
@@ -302,6 +320,7 @@ TABLES: Final = {
     "standings": TableShape(
         ("queue_id", "next_number", "handed_out_below", "messages"), ("queue_id",), ()
     ),
+    "gone": TableShape(("first", "last"), ("first",), ()),
 }
 
 
