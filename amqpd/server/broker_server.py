@@ -33,6 +33,7 @@ class BrokerServer:
         self.relieved = trio.Event()
         self.store_failed = trio.Event()
         self._store = place.start(self)
+        self._is_full = False
         self._turning = False
         self._nursery = nursery
         self._deadline = float("inf")
@@ -69,6 +70,7 @@ class BrokerServer:
 
     def full(self, on: bool) -> None:
         """The store has no room to write, or has some again."""
+        self._is_full = on
         self.alarmed("store", on)
 
     def alarmed(self, resource: str, on: bool) -> None:
@@ -79,18 +81,23 @@ class BrokerServer:
         """Nothing can be kept any more: nothing may be promised."""
         log.error("the store has failed; nothing more is confirmed", error=str(error))
         self.store_failed.set()
+        self._relieve()
 
     def _happened(self, happened: Callable[..., None], *arguments: object) -> None:
         self._guarded(happened, *arguments)
         self.turn()
+        self._relieve()
+
+    def _relieve(self) -> None:
         self.relieved.set()
         self.relieved = trio.Event()
 
-    async def settle(self) -> None:
-        """Waits until all that has happened is committed."""
+    async def settle(self) -> bool:
+        """Waits until all that has happened is committed; whether it is, or cannot be now."""
         self.turn()
-        while not self.core.is_settled and not self.store_failed.is_set():
+        while not self.core.is_settled and not self.store_failed.is_set() and not self._is_full:
             await self.relieved.wait()
+        return self.core.is_settled
 
     def turn(self) -> None:
         """Does what the core has made ready, until nothing is."""

@@ -42,7 +42,7 @@ def serve(config: Config, sources: Sources) -> int:
     """Runs the broker until SIGTERM or SIGINT; the exit status.
 
     0 after a graceful stop, 1 when a second signal cut it short or it could not start, 74
-    (EX_IOERR) when the store has failed.
+    (EX_IOERR) when the store has failed or has no room for what is left to write.
     """
     try:
         place = Place(config)
@@ -84,9 +84,11 @@ async def _serve(config: Config, sources: Sources, place: Place) -> int:
             graceful = await _say_goodbye(server, signals)
             nursery.cancel_scope.cancel()
         core.stopped()
+        settled = False
         with trio.move_on_after(SETTLE_S):
-            await server.settle()
-    if server.store_failed.is_set():
+            settled = await server.settle()
+    if not settled:
+        log.error("what has happened of late could not be written; nothing of it was promised")
         return os.EX_IOERR
     return 0 if graceful else 1
 
