@@ -147,6 +147,32 @@ def test_a_purge_forgets_what_is_being_fetched(harness: Harness) -> None:
     assert harness.store.messages == {1: {}}
 
 
+def test_what_was_read_before_a_purge_is_dropped_also_while_something_else_is_read(
+    harness: Harness,
+) -> None:
+    fill(harness, "d", 100)
+    taken_from_the_window(harness, "d")
+    client = Client(harness)
+    client.tell(Basic.Consume(queue="d"))
+    old = harness.wanted.pop()
+    read = harness.store.fetch(old)
+    assert read.numbers
+    client.ask(Queue.Purge(queue="d"))
+    client.ask(Basic.Qos(prefetch_count=1, global_=True))
+    fill(harness, "d", 100, first=1000)
+    client.tell(Basic.Ack(delivery_tag=0, multiple=True))
+    assert len(harness.wanted) == 1
+    harness.core.fetched(old, read, harness.now)
+    assert len(harness.wanted) == 1
+    harness.fetches = True
+    harness.fetch()
+    got: list[int] = []
+    while heard := numbers(client):
+        got += heard
+        client.tell(Basic.Ack(delivery_tag=0, multiple=True))
+    assert got == list(range(1000, 1100))
+
+
 def test_what_is_being_fetched_for_a_deleted_queue_does_not_turn_up_in_its_successor(
     harness: Harness,
 ) -> None:

@@ -133,6 +133,8 @@ class QueueModel:
 
     def check_order(self) -> None:
         """What was taken since the last look was the head of the queue."""
+        if not self.taken:
+            return
         behind = min((copy.place for copy in self.ready.values()), default=0)
         last: dict[object, int] = {}
         for channel, place in self.taken:

@@ -9,7 +9,7 @@ from watching import no_internal_error
 
 # So many chains of lives in each part, of so many lives; more of them, and new ones in every run,
 # with AMQPD_EXAMPLES (see conftest.py).
-CHAINS, LIVES, PARTS = 12, 10, 10
+CHAINS, LIVES, PARTS = 10, 10, 10
 FACTOR = int(os.environ.get("AMQPD_EXAMPLES", 1))
 FIRST_SEED = 0 if FACTOR == 1 else SystemRandom().randrange(10**9)
 

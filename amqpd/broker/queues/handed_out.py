@@ -15,14 +15,19 @@ AHEAD = 4096
 class HandedOut:
     """The mark of one queue.
 
+    Args:
+        below: the mark as the store has it.
+        ahead: how far the mark runs ahead of what is handed out.
+
     Attributes:
         below: the mark as the journal has it.
     """
 
-    __slots__ = ("_fresh_from", "_fresh_ticket", "_kept_below", "_ticket", "below")
+    __slots__ = ("_ahead", "_fresh_from", "_fresh_ticket", "_kept_below", "_ticket", "below")
 
-    def __init__(self, below: int) -> None:
+    def __init__(self, below: int, ahead: int = AHEAD) -> None:
         self.below = below
+        self._ahead = ahead
         self._kept_below = below
         self._ticket = 0
         self._fresh_from = 0
@@ -45,9 +50,9 @@ class HandedOut:
             self._kept_below = self.below
         numbers = run.numbers
         last = numbers[-1]
-        moved = not run.redelivered and last + AHEAD // 2 >= self.below
+        moved = not run.redelivered and last + self._ahead // 2 >= self.below
         if moved:
-            self.below, self._ticket = last + AHEAD, journal.ticket
+            self.below, self._ticket = last + self._ahead, journal.ticket
         if last < self._kept_below:
             return moved, 0
         fresh = self._fresh_ticket == journal.ticket and numbers[0] >= self._fresh_from
