@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from amqpd.storage.reader import is_intact
 from amqpd.storage.readonly import UNREADABLE, insist_on_damage, snapshot
 from amqpd.storage.rows import queue_ids
+from amqpd.storage.schema import NUMBER_BITS
 from amqpd.storage.writer import row_checksum
 
 ROWS_MAX: Final = 1000  # read at once
@@ -196,16 +197,20 @@ class Messages:
         return high
 
     def _singly(self, message_id: int) -> Row:
-        values: list[Any] = [message_id]
-        for column in _COLUMNS:
-            query = f"SELECT {column} FROM stored WHERE id = ?"
+        return _row([message_id, *(self._column(message_id, each) for each in _COLUMNS)])
+
+    def _column(self, message_id: int, column: str) -> Any:
+        # A body that is not shared needs no table of shared ones.
+        for expression in ("body", column) if column == _BODY else (column,):
+            query = f"SELECT {expression} FROM stored WHERE id = ?"
             try:
                 found = self._execute(query, (message_id,)).fetchone()
             except UNREADABLE as error:
                 insist_on_damage(error, self._file)
-                found = None
-            values.append(found[0] if found else None)
-        return _row(values)
+                continue
+            if found and found[0] is not None:
+                return found[0]
+        return None
 
 
 def _row(values: Sequence[Any]) -> Row:
@@ -370,7 +375,7 @@ def queue_names(connection: sqlite3.Connection, file: Path, queues: TopologyTabl
         insist_on_damage(error, file)
         rows = []
     for queue_id, vhost, name in [*rows, *(row.values[:3] for row in queues.rows)]:
-        if isinstance(queue_id, int):
+        if isinstance(queue_id, int) and 0 <= queue_id <= ID_MAX >> NUMBER_BITS:
             found[queue_id] = as_text(vhost), as_text(name)
     return found
 
