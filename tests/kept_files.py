@@ -44,7 +44,7 @@ class Broker:
         )
 
 
-def declare_and_fill(broker: Broker) -> None:
+def declare_and_fill(broker: Broker, count: int = COUNT) -> None:
     """An exchange, three queues, and messages of all kinds in two of them."""
     ask = broker.client.ask
     ask(Exchange.Declare(exchange="shop", exchange_type="topic", durable=True))
@@ -53,7 +53,7 @@ def declare_and_fill(broker: Broker) -> None:
     ask(Queue.Declare(queue="empty", durable=True))
     ask(Queue.Bind(queue="orders", exchange="shop", routing_key="order.#"))
     ask(Queue.Bind(queue="mails", exchange="shop", routing_key="order.paid"))
-    for number in range(1, COUNT + 1):
+    for number in range(1, count + 1):
         broker.publish(b"order %d %s" % (number, b"." * 60), "order.new", "shop")
     broker.publish(b"shared " * 1000, "order.paid", "shop")  # of both queues
     broker.publish(b"", "mails", headers={"tries": 3}, message_id="m1")

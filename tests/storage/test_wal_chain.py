@@ -22,7 +22,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a broker that has crashed, with its WAL cut behind the last frame."""
     directory = tmp_path_factory.mktemp("crashed")
     with Broker(tmp_path_factory.mktemp("running") / "amqpd.db") as broker:
-        declare_and_fill(broker)
+        declare_and_fill(broker, 20)
         for each in (broker.store.file, wal_of(broker.store.file)):
             shutil.copyfile(each, directory / each.name)
     file = directory / "amqpd.db"
@@ -96,11 +96,11 @@ def test_a_wal_with_a_changed_header_is_damaged_at_its_begin(crashed: Path) -> N
 
 def test_a_broker_that_writes_all_the_time_is_not_taken_for_damage(tmp_path: Path) -> None:
     with Broker(tmp_path / "amqpd.db") as broker:
-        declare_and_fill(broker)
-        for number in range(50):
+        declare_and_fill(broker, 5)
+        for number in range(20):
             broker.publish(b"%d" % number, "mails")
             broker.harness.commit()
-            if number % 10 == 9:
+            if number % 5 == 4:
                 while broker.store.tidy(idle=True):
                     pass
             assert find_damage(broker.store.file) == ""
