@@ -120,7 +120,7 @@ def test_when_all_clients_have_gone_nothing_of_them_is_left(
     assert harness.core.sessions == {}
     assert harness.core._speakers == {}
     assert harness.core._promisers == {}
-    assert broker.touched == []
+    assert not broker.touched
     assert vhost.replies == {}
     assert broker.counters.connections_closed == broker.counters.connections_opened
     assert broker.counters.channels_closed == broker.counters.channels_opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 
 from amqpd import errors
@@ -52,7 +53,7 @@ class Broker:
         )
         self.alarms: set[str] = set()
         self.queues: dict[int, Queue] = {}
-        self.touched: list[Queue | DirectReply] = []
+        self.touched: deque[Queue | DirectReply] = deque()
         self.fetches: list[Fetch] = []
         self.resumable: list[Waiter] = []
         self.vhosts: dict[str, Vhost] = {}
@@ -103,13 +104,12 @@ class Broker:
     def settle_touched(self) -> None:
         """Absorbs all inboxes and dispatches, in the order in which the queues were touched."""
         while self.touched:
-            queues, self.touched = self.touched, []
-            for queue in queues:
-                queue.touched = False
-                queue.absorb()
-                queue.dispatch()
-                if isinstance(queue, Queue) and (queue.backlog.behind or queue.waiters):
-                    self._refill(queue)
+            queue = self.touched.popleft()
+            queue.touched = False
+            queue.absorb()
+            queue.dispatch()
+            if isinstance(queue, Queue) and (queue.backlog.behind or queue.waiters):
+                self._refill(queue)
 
     def _refill(self, queue: Queue) -> None:
         fetch = queue.refill()

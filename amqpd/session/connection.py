@@ -24,7 +24,6 @@ from amqpd.session.output import Output, Piece
 from amqpd.session.route import Routes
 from amqpd.wire import frames
 from amqpd.wire import methods as wire
-from amqpd.wire.constants import HEARTBEAT
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -238,9 +237,9 @@ class Session:
         self.output.say(data)
         self.speakers[self] = None
 
-    def say_heartbeat(self) -> None:
-        """Sends a heartbeat, whatever is held back."""
-        self.output.say_at_once(HEARTBEAT)
+    def say_at_once(self, frame: bytes) -> None:
+        """Sends a frame of channel 0 that does not wait for what is held back."""
+        self.output.say_at_once(frame)
         self.speakers[self] = None
 
     def promise(self, channel: int, method: wire.Method) -> None:

@@ -75,7 +75,7 @@ class Flow:
             if session.client_can("connection.blocked"):
                 short_of = sorted({SHORT_OF[each] for each in session.broker.alarms})
                 blocked = Connection.Blocked(reason=f"low on {' & '.join(short_of)}")
-                session.say(encode_method(0, blocked))
+                session.say_at_once(encode_method(0, blocked))
 
     def relieved(self) -> None:
         """Nothing runs short any more."""
@@ -83,4 +83,4 @@ class Flow:
         if self.blocked:
             self.blocked = False
             if session.client_can("connection.blocked") and session.state == "running":
-                session.say(encode_method(0, Connection.Unblocked()))
+                session.say_at_once(encode_method(0, Connection.Unblocked()))

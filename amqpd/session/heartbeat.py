@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqpd.broker.deadlines import Deadline
+from amqpd.wire.constants import HEARTBEAT
 
 if TYPE_CHECKING:
     from amqpd.session.connection import Session
@@ -43,7 +44,7 @@ class Heartbeat:
     def _send_if_silent(self) -> None:
         session = self._session
         if session.bytes_said == self._said:
-            session.say_heartbeat()
+            session.say_at_once(HEARTBEAT)
         self._said = session.bytes_said
         broker = session.broker
         self._send = broker.deadlines.at(broker.now + self._interval_s / 2, self._send_if_silent)

@@ -42,7 +42,7 @@ class Output:
         self.size += len(data)
 
     def say_at_once(self, frame: bytes) -> None:
-        """Says a frame that need not wait for what is held (a heartbeat)."""
+        """Says a frame of channel 0 that does not wait for what is held."""
         self._head.append(frame)
         self.size += len(frame)
 

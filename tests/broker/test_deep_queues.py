@@ -10,7 +10,7 @@ from amqpd.config import Config
 from amqpd.config.settings import Limits
 from amqpd.testing.client import Client, publish_bytes
 from amqpd.testing.harness import Harness
-from amqpd.wire.methods import Basic, Channel, Queue
+from amqpd.wire.methods import Basic, Channel, Queue, encode_method
 
 WINDOW = 2000
 CONFIG = Config(limits=Limits(queue_memory_bytes_max=WINDOW))
@@ -338,6 +338,53 @@ def test_missing_messages_that_were_spilled_are_no_loss_of_kept_ones(harness: Ha
     while harness.wanted:
         harness.fetch()
     assert (the(harness, "d").ready, the(harness, "d").kept) == (0, 1)
+
+
+def test_a_message_that_cannot_be_delivered_does_not_stop_other_queues(harness: Harness) -> None:
+    """It cannot come from a store; but whatever a bug is, it must not spread."""
+    fill(harness, "d", 2)
+    harness = restarted(harness)
+    harness.fetches = False
+    client, other = Client(harness), Client(harness)
+    client.ask(Queue.Declare(queue="t"))
+    other.tell(Basic.Consume(queue="t", no_ack=True))
+    client.ask(Basic.Qos(prefetch_count=1))
+    client.tell(Basic.Consume(queue="d"))
+    (fetch,) = harness.wanted
+    found = harness.store.fetch(fetch)
+    good = found.messages[0]
+    bad: Any = (good[0], None, good[2], True)
+    answer = Fetched(found.numbers, [good, bad], [], found.read_below)
+    harness.core.fetched(fetch, answer, harness.now)
+    harness.settle()
+    assert numbers(client) == [0]
+    ack = encode_method(1, Basic.Ack(delivery_tag=1))
+    client.send(ack + publish_bytes(b"1", routing_key="t"))
+    assert client.heard()[0].method.reply_code == 541
+    fill(harness, "t", 1, first=2)
+    assert numbers(other) == [1, 2]
+
+
+def test_a_transient_queue_has_nothing_to_keep_whatever_is_missing(harness: Harness) -> None:
+    fill(harness, "t", 20)
+    harness.commit()
+    harness.fetches = False
+    harness.store.spilled.clear()
+    client = Client(harness)
+    client.tell(Basic.Consume(queue="t", no_ack=True))
+    while harness.wanted:
+        harness.fetch()
+    assert (the(harness, "t").ready, the(harness, "t").kept) == (0, 0)
+
+
+def test_a_durable_queue_of_transient_messages_does_not_touch_the_disk(harness: Harness) -> None:
+    client = Client(harness)
+    client.tell(Basic.Consume(queue="d"))
+    client.heard()
+    harness.commits = False
+    fill(harness, "d", 50, mode=1)
+    assert numbers(client) == list(range(50))
+    assert harness.held == []
 
 
 # --- basic.get ------------------------------------------------------------------------------------

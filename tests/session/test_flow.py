@@ -81,6 +81,21 @@ def test_a_publisher_that_cannot_hear_it_is_blocked_without_a_word(
     assert client.heard() == []
 
 
+def test_a_publisher_hears_that_it_is_blocked_also_while_it_waits_for_the_disk(
+    harness: Harness,
+) -> None:
+    client = Client(harness, capabilities=CAN_BLOCK)
+    harness.commits = False
+    client.tell(Queue.Declare(queue="new", durable=True))
+    alarm(harness, "store", True)
+    client.publish(b"x", routing_key="d")
+    assert methods(client) == ["Connection.Blocked"]
+    alarm(harness, "store", False)
+    assert methods(client) == ["Connection.Unblocked"]
+    harness.commit()
+    assert methods(client) == ["Queue.DeclareOk"]
+
+
 def test_what_the_publisher_had_sent_before_it_was_blocked_is_taken(harness: Harness) -> None:
     client = Client(harness, capabilities=CAN_BLOCK)
     client.ask(Confirm.Select())

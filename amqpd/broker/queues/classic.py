@@ -125,9 +125,7 @@ class Classic:
         self.next_number += count
         self.ready += count
         cost = size + MESSAGE_OVERHEAD_BYTES * count
-        if self.behind or (
-            self.window_bytes and self.window_bytes + cost > self._memory.window()
-        ):
+        if self.behind or (self.window_bytes and self.window_bytes + cost > self._memory.window()):
             if not self.behind:
                 self.behind_from = first
             self.behind += count

@@ -170,7 +170,7 @@ class Queue:
         """Takes messages that are to be handed out."""
         run = self.backlog.take(limit)
         self._ticket = 0
-        if self.durable:
+        if self.kept:
             moved, self._ticket = self._handed_out.pass_on(run, self._journal)
             if moved:
                 self._journal.mark(self)
@@ -299,11 +299,10 @@ class Queue:
         if self.deleted or not self.backlog.expects(fetch):
             return 0
         missing, kept = self._show(answer)
-        if answer.damaged:
-            self._journal.set_aside(self, answer.damaged)
-        if kept:
+        if self.durable and (kept or answer.damaged):
+            self.kept -= kept + len(answer.damaged)
             self._journal.mark(self)
-        self.kept -= kept + len(answer.damaged)
+            self._journal.set_aside(self, answer.damaged)
         return missing + len(answer.damaged)
 
     def _show(self, answer: Fetched) -> tuple[int, int]:
