@@ -65,11 +65,12 @@ def publish(sim: Simulation) -> None:
     client.publish(channel, uids)
 
 
-@act(14)
+@act(10)
 def ack(sim: Simulation) -> None:
-    client, channel = sim.speaker()
-    if channel is None or not (tags := channel.settleable):
+    client, channel = sim.speaker(has=lambda each: each.settleable)
+    if channel is None:
         return
+    tags = channel.settleable
     if sim.random.random() < 0.5:
         last = sim.random.choice(tags)
         client.settle(channel, [tag for tag in channel.unsettled if tag <= last], requeue=False)
@@ -84,9 +85,10 @@ def ack(sim: Simulation) -> None:
 
 @act(5)
 def nack(sim: Simulation) -> None:
-    client, channel = sim.speaker()
-    if channel is None or not (tags := channel.settleable):
+    client, channel = sim.speaker(has=lambda each: each.settleable)
+    if channel is None:
         return
+    tags = channel.settleable
     last, requeue = sim.random.choice(tags), sim.random.random() < 0.7
     if sim.random.random() < 0.5:
         client.settle(channel, [last], requeue)
@@ -128,10 +130,10 @@ def consume(sim: Simulation) -> None:
         client.consume(channel, queue, f"c{sim.tags}", sim.random.random() < 0.3)
 
 
-@act(4)
+@act(2)
 def cancel(sim: Simulation) -> None:
-    client, channel = sim.speaker()
-    if channel is not None and channel.consumers:
+    client, channel = sim.speaker(has=lambda each: each.consumers)
+    if channel is not None:
         tag = sim.random.choice([*channel.consumers])
         client.drop_consumer(channel, tag)
         client.tell(channel, Basic.Cancel(consumer_tag=tag), Expected("Basic.CancelOk"))
@@ -256,8 +258,8 @@ def delete_exchange(sim: Simulation) -> None:
 
 @act(4)
 def select(sim: Simulation) -> None:
-    client, channel = sim.speaker()
-    if channel is None or channel.mode:
+    client, channel = sim.speaker(has=lambda each: not each.mode)
+    if channel is None:
         return
     channel.mode = sim.random.choice(("confirm", "confirm", "tx"))
     if channel.mode == "tx":
@@ -266,10 +268,10 @@ def select(sim: Simulation) -> None:
         client.tell(channel, Confirm.Select(), Expected("Confirm.SelectOk"))
 
 
-@act(4)
+@act(3)
 def end_transaction(sim: Simulation) -> None:
-    client, channel = sim.speaker()
-    if channel is None or channel.mode != "tx":
+    client, channel = sim.speaker(has=lambda each: each.mode == "tx")
+    if channel is None:
         return
     if sim.random.random() < 0.8:
         client.commit(channel)

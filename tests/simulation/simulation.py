@@ -7,7 +7,9 @@ that is drained and compared with the ledger, and to the next life.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from acts import ACTS, CUMULATED, OPENING
 from promises import Ledger, QueueModel
@@ -22,6 +24,8 @@ from amqpd.storage.memory import MemoryStore
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness
 from amqpd.wire.methods import Basic, Queue
+
+Has = Callable[[ChannelModel], Any]
 
 CLIENTS = 3
 ACTS_OF_A_LIFE = (10, 30, 60)
@@ -111,10 +115,11 @@ class Simulation:
 
     # --- who and what -----------------------------------------------------------------------------
 
-    def speaker(self) -> tuple[SimulatedClient, ChannelModel | None]:
-        """A client, and one of its channels if it can speak."""
-        client = self.random.choice(self.clients)
-        return client, self.random.choice(client.open) if client.can_speak else None
+    def speaker(self, has: Has = bool) -> tuple[SimulatedClient, ChannelModel | None]:
+        """A client, and one of its channels if it can speak: one that has something, if any has."""
+        speakers = [each for each in self.clients if each.can_speak]
+        pairs = [(each, channel) for each in speakers for channel in each.open if has(channel)]
+        return self.random.choice(pairs) if pairs else (self.clients[0], None)
 
     def usable_queue(self, client: SimulatedClient) -> QueueModel | None:
         """A queue that the client may use."""
