@@ -53,7 +53,7 @@ class Place:
     def _open(self, config: Config) -> None:
         self.directory = open_directory(config.storage.data_dir, os.environ)
         store = self._file_store = SqliteStore(self.directory.file, config.storage.sync)
-        self.recovered = store.recovered
+        self.recovered = store.recover()
         self.words = f"data in {self.directory.path}"
         if not store.was_stopped:
             log.warning(

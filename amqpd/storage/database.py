@@ -27,7 +27,17 @@ FULL_PERHAPS: Final = frozenset(
 )
 ROOM_BYTES_MIN: Final = 1_048_576
 
-DAMAGED: Final = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+# Where our statements fail, the file is not what it was when they were written.
+DAMAGED: Final = frozenset(
+    (
+        *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR),
+        *(sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
+    )
+)
+NOT_ALLOWED: Final = frozenset(
+    (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+)
+IN_USE: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 ADVICE: Final = (
     "see what is damaged with `amqpd store check`, get out what can be got out with `amqpd store"
     " export`, and start with another directory or a backup"
@@ -60,12 +70,16 @@ def connect(file: Path) -> sqlite3.Connection:
             check_same_thread=False,
             cached_statements=STATEMENTS,
         )
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA secure_delete = OFF")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # upkeep.py does it
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        try:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("PRAGMA secure_delete = OFF")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # upkeep.py does it
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
@@ -76,6 +90,7 @@ def attach_scratch(connection: sqlite3.Connection, file: Path) -> None:
         connection.execute("PRAGMA scratch.secure_delete = OFF")
         connection.execute("PRAGMA scratch.journal_mode = WAL")
         connection.execute("PRAGMA scratch.synchronous = OFF")
+        connection.execute(f"PRAGMA scratch.journal_size_limit = {WAL_BYTES_KEPT}")
 
 
 def open_file(file: Path) -> tuple[sqlite3.Connection, str]:
@@ -86,7 +101,9 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, str]:
     Raises:
         StorageError: it is no file of amqpd, one of a newer version, damaged, or cannot be written.
     """
-    found = read_wal(file)
+    with told(file):
+        _make_private(file)
+        found = read_wal(file)
     connection = connect(file)
     try:
         with told(file):
@@ -96,6 +113,7 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, str]:
                 checkpoint = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 wal_damage = damage(found, checkpoint[1], file)
             remove_scratch(file)
+            _make_private(scratch_of(file))
             attach_scratch(connection, file)
             schema.make_scratch(connection)
     except BaseException:
@@ -104,11 +122,16 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, str]:
     return connection, wal_damage
 
 
+def _make_private(file: Path) -> None:
+    """Makes a file for this user alone, where there is none; those beside it will be as it is."""
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def _prepare(connection: sqlite3.Connection, file: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if tables and application != schema.APPLICATION_ID:
+    if application != schema.APPLICATION_ID and (tables or application):
         raise StorageError(f"{file} is not a file of amqpd; move it away")
     if version > schema.VERSION:
         raise StorageError(
@@ -117,6 +140,8 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
         )
     if not tables:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        # Should the first start be cut short, the next one goes on with it.
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StorageError(f"{file} cannot be used: its file system does not allow WAL")
@@ -133,7 +158,9 @@ def told(file: Path) -> Iterator[None]:
         raise _in_our_words(file, error) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(f"no room to write {file}") from error
+            raise _full(file) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise _not_allowed(file, error.strerror) from error
         raise StorageError(f"{file} cannot be used: {error.strerror or error}") from error
 
 
@@ -158,16 +185,33 @@ def transaction(connection: sqlite3.Connection, file: Path) -> Iterator[None]:
 def _in_our_words(file: Path, error: sqlite3.Error) -> StorageError:
     code = getattr(error, "sqlite_errorcode", 0)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
+    primary = code & 0xFF
     if code in FULL or (code in FULL_PERHAPS and _is_full(file)):
-        return StoreFull(f"no room to write {file}")
-    if code & 0xFF in DAMAGED:
-        return StorageError(f"{file} is damaged ({error}): {ADVICE}")
-    if code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return StorageError(
-            f"{file} cannot be written ({error}): allow it to this user, or give another directory:"
-            " --data-dir"
-        )
-    return StorageError(f"{file} cannot be used: {error} ({name})")
+        return _full(file)
+    # Python gives no code where a text is not UTF-8.
+    if primary in DAMAGED or (not code and isinstance(error, sqlite3.OperationalError)):
+        return damaged_file(file, error)
+    if primary in NOT_ALLOWED:
+        return _not_allowed(file, error)
+    if primary in IN_USE:
+        return StorageError(f"{file} is in use by another process ({error}); end that one")
+    return StorageError(f"{file} cannot be used: {error} ({name}); see what is wrong with its disk")
+
+
+def damaged_file(file: Path, what: object) -> StorageError:
+    """What is told of a file that is not as it was written."""
+    return StorageError(f"{file} is damaged ({what}): {ADVICE}")
+
+
+def _not_allowed(file: Path, why: object) -> StorageError:
+    return StorageError(
+        f"{file} cannot be written ({why}): allow it to this user, or give another directory:"
+        " --data-dir"
+    )
+
+
+def _full(file: Path) -> StoreFull:
+    return StoreFull(f"no room to write {file}")
 
 
 def _is_full(file: Path) -> bool:

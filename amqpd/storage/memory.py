@@ -118,7 +118,8 @@ class MemoryStore:
 
     def _remove_queue(self, removed: QueueRemoved) -> None:
         del self.queues[removed.queue_id]
-        del self.messages[removed.queue_id]
+        for number in self.messages.pop(removed.queue_id):
+            self.deliveries.pop((removed.queue_id, number), None)
         self.spilled.pop(removed.queue_id, None)
         self.standings.pop(removed.queue_id, None)
 

@@ -8,30 +8,26 @@ the broker's loop.
 from __future__ import annotations
 
 import sqlite3
-import sys
-from array import array
 from collections.abc import Sequence
-from itertools import repeat
-from operator import xor
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.message import Envelope, Message
-from amqpd.storage.database import told
-from amqpd.storage.rows import CHECKSUM_BYTES, row_id, seed
+from amqpd.storage.database import damaged_file, told
+from amqpd.storage.rows import CHECKSUM_BYTES, checksums, row_id, seed
 from amqpd.storage.schema import NUMBER_BITS
 from amqpd.wire import content
 
 ENVELOPES_MAX: Final = 1024  # remembered
 
 _NUMBER: Final = (1 << NUMBER_BITS) - 1
-_NOT_GONE: Final = "NOT EXISTS (SELECT 1 FROM main.gone WHERE id BETWEEN first AND last)"
 _BODY: Final = "coalesce(body, (SELECT b.body FROM main.bodies b WHERE b.id = body_id))"
 _COLUMNS: Final = f"id, exchange, routing_key, header, {_BODY} AS body, checksum"
 _GROUPS: Final = (
-    "SELECT exchange, routing_key, header, group_concat(id), group_concat(body, ''), "
+    "SELECT group_concat(id), exchange, routing_key, header, group_concat(body, ''), "
     "group_concat(checksum, '') FROM ({}) GROUP BY exchange, routing_key, header"
 )
 
@@ -59,9 +55,12 @@ class Reader:
             where = self._where(first, last)
             end = self._end(fetch, where, first, last)
             found, damaged = self._read(where, first, last if end is None else end)
-        found.sort()
+        found.sort(key=itemgetter(0))
+        numbers = [message_id & _NUMBER for message_id, _ in found]
+        if len(set(numbers)) < len(numbers):
+            raise damaged_file(self._file, "it has a message twice")
         return Fetched(
-            [message_id & _NUMBER for message_id, _ in found],
+            numbers,
             [message for _, message in found],
             [message_id & _NUMBER for message_id in sorted(damaged)],
             fetch.below if end is None else (end & _NUMBER) + 1,
@@ -69,15 +68,19 @@ class Reader:
 
     def _where(self, first: int, last: int) -> str:
         """The sources of the messages between two ids: a query with their columns to be put in."""
-        between = "WHERE id BETWEEN ?1 AND ?2"
-        main = f"SELECT {{}} FROM main.stored {between}"
-        gone = "SELECT 1 FROM main.gone WHERE first <= ?2 AND last >= ?1 LIMIT 1"
-        if self._execute(gone, (first, last)).fetchone():
-            main += f" AND {_NOT_GONE}"
-        spilled = f"SELECT 1 FROM scratch.stored {between} LIMIT 1"
-        if self._execute(spilled, (first, last)).fetchone():
-            return f"{main} UNION ALL SELECT {{}} FROM scratch.stored {between}"
-        return main
+        kept = self._source("main", first, last)
+        spilled = "SELECT 1 FROM scratch.stored WHERE id BETWEEN ? AND ? LIMIT 1"
+        if self._execute(spilled, (first, last)).fetchone() is None:
+            return kept
+        return f"{kept} UNION ALL {self._source('scratch', first, last)}"
+
+    def _source(self, schema: str, first: int, last: int) -> str:
+        source = f"SELECT {{}} FROM {schema}.stored WHERE id BETWEEN ?1 AND ?2"
+        gone = f"SELECT 1 FROM {schema}.gone WHERE first <= ? AND last >= ? LIMIT 1"
+        if self._execute(gone, (last, first)).fetchone() is None:
+            return source
+        is_gone = f"SELECT 1 FROM {schema}.gone WHERE id BETWEEN first AND last"
+        return f"{source} AND NOT EXISTS ({is_gone})"
 
     def _end(self, fetch: Fetch, where: str, first: int, last: int) -> int | None:
         """The last id that is within the limits of the fetch; None if all are."""
@@ -98,11 +101,11 @@ class Reader:
         damaged: list[int] = []
         query = _GROUPS.format(where.replace("{}", _COLUMNS))
         for row in self._execute(query, (first, last)).fetchall():
-            ids = [*map(int, row[3].split(b","))]
-            bodies = _cut(row[4], len(ids), row[2])
-            checks = _checks(row[5])
-            start = seed(row[0], row[1], row[2])
-            if bodies and checks == [*map(xor, map(crc32, bodies, repeat(start)), ids)]:
+            ids = [*map(int, row[0].split(b","))]
+            if min(ids) < first or max(ids) > last:
+                raise damaged_file(self._file, "a message is not in its place")
+            bodies = _intact_bodies(ids, row)
+            if bodies:
                 self._add(found, row, ids, bodies)
             else:
                 self._read_singly(where, ids, found, damaged)
@@ -112,7 +115,7 @@ class Reader:
         self, found: list[Found], row: Sequence[Any], ids: list[int], bodies: list[bytes]
     ) -> None:
         """Messages of one address and header."""
-        envelope, header = self._envelope(row[0], row[1]), row[2]
+        envelope, header = self._envelope(row[1], row[2]), row[3]
         persistent = content.is_persistent(header)
         found += zip(ids, [(envelope, header, body, persistent) for body in bodies], strict=True)
 
@@ -133,7 +136,7 @@ class Reader:
         for message_id in ids:
             row = self._execute(query, (message_id, message_id)).fetchone()
             if row is not None and is_intact(row):
-                self._add(found, row[1:], [message_id], [row[4]])
+                self._add(found, row, [message_id], [row[4]])
             else:
                 damaged.append(message_id)
 
@@ -151,23 +154,24 @@ def is_intact(row: Sequence[Any]) -> bool:
     return bool(found == crc32(body, seed(exchange, key, header)) ^ message_id)
 
 
-def _cut(bodies: bytes | None, count: int, header: bytes) -> list[bytes]:
-    """The bodies of messages with the same header; empty if they are not all there."""
-    if len(header) < content.PROPERTIES_OFFSET:
+def _intact_bodies(ids: Sequence[int], row: Sequence[Any]) -> list[bytes]:
+    """The bodies of messages that share all else; none if one of them is not as it was written.
+
+    Args:
+        row: as of `is_intact`, with their bodies and their checksums in one piece each.
+    """
+    _, exchange, key, header, joined, checks = row
+    if not all(isinstance(each, bytes) for each in row) or len(header) < content.PROPERTIES_OFFSET:
         return []
-    size = content.body_size(header)
+    bodies = _cut(joined, len(ids), content.body_size(header))
+    return bodies if checks == checksums(ids, bodies, seed(exchange, key, header)) else []
+
+
+def _cut(joined: bytes, count: int, size: int) -> list[bytes]:
+    """The body pieces of so many messages, whose bodies have `size` bytes each."""
     stride = size + 5 if size else 0
-    if not isinstance(bodies, bytes) or len(bodies) != stride * count:
+    if len(joined) != stride * count:
         return []
     if not stride:
         return [b""] * count
-    return [bodies[start : start + stride] for start in range(0, len(bodies), stride)]
-
-
-def _checks(checksums: bytes | None) -> list[int]:
-    if not isinstance(checksums, bytes) or len(checksums) % CHECKSUM_BYTES:
-        return []
-    found = array("Q", checksums)
-    if sys.byteorder == "big":
-        found.byteswap()
-    return found.tolist()
+    return [joined[start : start + stride] for start in range(0, len(joined), stride)]

@@ -16,8 +16,7 @@ from amqpd.broker.journal import (
     VhostAdded,
 )
 from amqpd.broker.restore import Recovered
-from amqpd.storage.database import ADVICE, told
-from amqpd.storage.errors import StorageError
+from amqpd.storage.database import damaged_file, told
 from amqpd.storage.schema import NUMBER_BITS
 from amqpd.storage.writer import row_checksum
 
@@ -39,21 +38,25 @@ def recover(connection: sqlite3.Connection, file: Path) -> Recovered:
     operations: list[Operation] = []
     with told(file):
         for table, kind, truths in _TABLES:
-            for row in connection.execute(f"SELECT * FROM {table}"):
-                operations.append(kind(*_checked(file, table, row, truths)))
-        standings = {
-            row[0]: Standing(*_checked(file, "standings", row, ())[1:])
-            for row in connection.execute("SELECT * FROM standings")
-        }
-        (last,) = connection.execute("SELECT max(last) FROM gone").fetchone()
-    last_queue_id = 0 if last is None else last >> NUMBER_BITS
-    return Recovered(operations, standings, last_queue_id)
+            operations += [kind(*row) for row in _rows(connection, file, table, truths)]
+        standings = {row[0]: Standing(*row[1:]) for row in _rows(connection, file, "standings")}
+        gone = _rows(connection, file, "gone")
+    last_gone = max((last for _, last in gone), default=0)
+    return Recovered(operations, standings, last_gone >> NUMBER_BITS)
 
 
-def _checked(file: Path, table: str, row: tuple[Any, ...], truths: tuple[int, ...]) -> list[Any]:
-    values = list(row[:-1])
-    for place in truths:
-        values[place] = bool(values[place])
-    if row_checksum(values) != row[-1]:
-        raise StorageError(f"{file} is damaged: row {values!r} of table {table}: {ADVICE}")
-    return values
+def _rows(
+    connection: sqlite3.Connection, file: Path, table: str, truths: tuple[int, ...] = ()
+) -> list[list[Any]]:
+    """All rows of a table, which must be as they were written, without their checksums."""
+    (found,) = connection.execute(f"PRAGMA quick_check({table})").fetchone()
+    if found != "ok":  # rows may be missing
+        raise damaged_file(file, f"table {table}: {found}")
+    rows = [list(row) for row in connection.execute(f"SELECT * FROM {table}")]
+    for row in rows:
+        checksum = row.pop()
+        for place in truths:
+            row[place] = bool(row[place])
+        if row_checksum(row) != checksum:
+            raise damaged_file(file, f"row {row!r} of table {table}")
+    return rows

@@ -53,7 +53,9 @@ CREATE TABLE stored (
     enqueued_ms INTEGER NOT NULL, delivery_count INTEGER NOT NULL DEFAULT 0,
     checksum BLOB NOT NULL
 );
-CREATE TABLE gone (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+CREATE TABLE gone (
+    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL
+);
 """
 
 _BODIES: Final = """
@@ -110,7 +112,6 @@ def migrations() -> Migrations:
     def version_1(database: Any) -> None:
         for script in (_TOPOLOGY, MESSAGES, _BODIES, _VIEWS):
             _run(database.conn, script)
-        database.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.conn.execute("PRAGMA user_version = 1")
 
     return found
@@ -136,3 +137,9 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
 def make_scratch(connection: sqlite3.Connection) -> None:
     """The tables of a new scratch file."""
     _run(connection, MESSAGES.replace("CREATE TABLE ", "CREATE TABLE scratch."))
+
+
+def empty_scratch(connection: sqlite3.Connection) -> None:
+    """Forgets what a scratch file holds."""
+    for table in ("stored", "gone"):
+        connection.execute(f"DELETE FROM scratch.{table}")

@@ -11,10 +11,28 @@ from typing import Final
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
-from amqpd.storage.database import attach_scratch, connect, open_file, told
+from amqpd.broker.restore import Recovered
+from amqpd.storage.database import (
+    attach_scratch,
+    connect,
+    open_file,
+    remove_scratch,
+    scratch_of,
+    told,
+    transaction,
+)
 from amqpd.storage.reader import Reader
 from amqpd.storage.recovery import recover
-from amqpd.storage.upkeep import Checkpointer, copy, preallocate_wal, shrink
+from amqpd.storage.schema import empty_scratch
+from amqpd.storage.upkeep import (
+    SIZES,
+    Checkpointer,
+    Sizes,
+    WalIndex,
+    copy,
+    preallocate_wal,
+    shrink,
+)
 from amqpd.storage.writer import Writer
 
 _STOPPED: Final = "stopped_cleanly"
@@ -24,33 +42,50 @@ class SqliteStore:
     """An open file.
 
     Attributes:
-        recovered: what a broker needs to go on with it.
         was_stopped: the process that had it before has closed it in good order.
         wal_damage: what is wrong with the WAL, for a person; empty if nothing is.
 
     Args:
         sync: as the setting `storage.sync`.
+        sizes: what upkeep goes by.
 
     Raises:
         StorageError: the file cannot be used; the text says why and what to do.
     """
 
-    def __init__(self, file: Path, sync: str = "full") -> None:
+    def __init__(self, file: Path, sync: str = "full", sizes: Sizes = SIZES) -> None:
         self.file = file
-        self._writing, self.wal_damage = open_file(file)
-        self._reading = self._connect()
-        self._checkpointer = Checkpointer(self._connect(), file)
-        self.recovered = recover(self._writing, file)
-        self._writer = Writer(self._writing, file, sync)
-        self._reader = Reader(self._reading, file)
+        self._sizes = sizes
+        self._connections: list[sqlite3.Connection] = []
+        self._indexes: list[WalIndex] = []
         self._rest_to_copy = False
         self._shrunk = False
+        self._closed = False
+        try:
+            self._open(sync)
+        except BaseException:
+            self._release()
+            raise
+
+    def _open(self, sync: str) -> None:
+        self._writing, self.wal_damage = open_file(self.file)
+        self._connections.append(self._writing)
+        self._writer = Writer(self._writing, self.file, sync)
+        self._reader = Reader(self._connect(), self.file)
+        copying = self._connect()
+        with told(self.file):
+            for each in (self.file, scratch_of(self.file)):
+                self._indexes.append(WalIndex(each))
+        self._checkpointer = Checkpointer(
+            copying, self._indexes, self.file, self._sizes.wal_bytes_high
+        )
         self.was_stopped = self._start()
-        with told(file):
-            preallocate_wal(file)
+        with told(self.file):
+            preallocate_wal(self.file, self._sizes.wal_bytes_high)
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.file)
+        self._connections.append(connection)
         attach_scratch(connection, self.file)
         return connection
 
@@ -65,6 +100,16 @@ class SqliteStore:
     def _note_stopped(self, stopped: int) -> None:
         with self._writer.transaction(synced=True):
             self._writing.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (_STOPPED, stopped))
+
+    def recover(self) -> Recovered:
+        """What a broker finds that starts on this file; spilled messages are gone.
+
+        Raises:
+            StorageError: something of it is not as it was written; the text says what.
+        """
+        with transaction(self._writing, self.file):
+            empty_scratch(self._writing)
+        return recover(self._writing, self.file)
 
     def commit(self, batch: Batch) -> int:
         """Makes a batch durable; its ticket.
@@ -104,12 +149,11 @@ class SqliteStore:
             copy(self._writing, self.file)
             return True
         if not self._writer.swept:
-            with self._writer.transaction(synced=False):
-                self._writer.sweep()
+            self._writer.sweep()
             return True
         if not idle:
             return False
-        if shrink(self._writing, self.file):
+        if shrink(self._writing, self.file, self._sizes.free_bytes_min):
             self._shrunk = True
             return True
         # The file is cut when all that was moved in it has been copied.
@@ -117,7 +161,7 @@ class SqliteStore:
         return self._rest_to_copy
 
     def close(self, *, in_order: bool = True) -> None:
-        """Closes the file.
+        """Closes the file; may be called again.
 
         Args:
             in_order: all that was handed over is committed.
@@ -125,11 +169,21 @@ class SqliteStore:
         Raises:
             StorageError: it could not be noted that all is in order.
         """
+        if self._closed:
+            return
+        self._closed = True
         try:
             if in_order:
                 self._note_stopped(1)
         finally:
-            # The last to be closed copies what is left of the WAL and removes it.
-            self._reading.close()
-            self._writing.close()
-            self._checkpointer.close()
+            self._release()
+
+    def _release(self) -> None:
+        """Closes what is open. The last connection copies what is left of the WAL and removes it;
+        only then may the indexes be closed."""
+        for connection in self._connections:
+            connection.close()
+        for index in self._indexes:
+            index.close()
+        with told(self.file):
+            remove_scratch(self.file)

@@ -13,20 +13,34 @@ import errno
 import os
 import sqlite3
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from amqpd.storage.database import PAGE_BYTES, scratch_of, told
+from amqpd.storage.database import PAGE_BYTES, told
 from amqpd.storage.wal import wal_of
 
-WAL_BYTES_HIGH: Final = 16_777_216  # from here on it is copied
-FREE_BYTES_MIN: Final = 16_777_216  # so much free space is left in the file for what comes next
 SHRINK_PAGES: Final = 256  # given back to the system at once
 
 _ZEROS: Final = 1_048_576  # written at once
 _MX_FRAME_OFFSET: Final = 16  # in the index: how many frames the WAL has
 _COPIED_OFFSET: Final = 96  # and how many of them are in the file
 _FRAME_BYTES: Final = PAGE_BYTES + 24
+
+
+class Sizes(NamedTuple):
+    """What upkeep goes by; tests have smaller ones.
+
+    Attributes:
+        wal_bytes_high: from here on the WAL is copied; so much room it is given beforehand.
+        free_bytes_min: so much free space is left in the file for what comes next.
+    """
+
+    wal_bytes_high: int = 16_777_216
+    free_bytes_min: int = 16_777_216
+
+
+SIZES: Final = Sizes()
 
 
 class WalIndex:
@@ -52,14 +66,14 @@ class WalIndex:
         os.close(self._index)
 
 
-def preallocate_wal(file: Path) -> None:
+def preallocate_wal(file: Path, wal_bytes: int) -> None:
     """Gives a WAL its size beforehand, while nobody writes: commits that need not grow the file
     take half the time."""
     wal = os.open(wal_of(file), os.O_WRONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(wal).st_size
-        while size < WAL_BYTES_HIGH:
-            size += os.pwrite(wal, bytes(min(_ZEROS, WAL_BYTES_HIGH - size)), size)
+        while size < wal_bytes:
+            size += os.pwrite(wal, bytes(min(_ZEROS, wal_bytes - size)), size)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -70,15 +84,22 @@ def preallocate_wal(file: Path) -> None:
 class Checkpointer:
     """Copies what is committed into the file, through a connection of its own."""
 
-    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        indexes: Sequence[WalIndex],
+        file: Path,
+        wal_bytes_high: int,
+    ) -> None:
         self._connection = connection
+        self._indexes = indexes
         self._file = file
-        self._indexes = [WalIndex(file), WalIndex(scratch_of(file))]
+        self._wal_bytes_high = wal_bytes_high
 
     @property
     def is_due(self) -> bool:
         """Whether there is enough to copy."""
-        return any(index.bytes_to_copy > WAL_BYTES_HIGH for index in self._indexes)
+        return any(index.bytes_to_copy > self._wal_bytes_high for index in self._indexes)
 
     def copy(self) -> None:
         """Copies what is committed now, while others read and write.
@@ -89,12 +110,6 @@ class Checkpointer:
         """
         copy(self._connection, self._file)
 
-    def close(self) -> None:
-        """When all other connections are closed."""
-        self._connection.close()
-        for index in self._indexes:
-            index.close()
-
 
 def copy(connection: sqlite3.Connection, file: Path) -> None:
     """A checkpoint that waits for nobody."""
@@ -103,14 +118,20 @@ def copy(connection: sqlite3.Connection, file: Path) -> None:
             connection.execute(f"PRAGMA {schema}.wal_checkpoint(PASSIVE)").fetchone()
 
 
-def shrink(connection: sqlite3.Connection, file: Path) -> bool:
-    """Gives some of the file's free pages back to the system; whether there were any to give."""
+def shrink(connection: sqlite3.Connection, file: Path, free_bytes_min: int) -> bool:
+    """Gives some of the file's free pages back to the system; whether that could be done."""
     with told(file):
-        (free,) = connection.execute("PRAGMA main.freelist_count").fetchone()
-        spare = int(free) - FREE_BYTES_MIN // PAGE_BYTES
+        free = _free_pages(connection)
+        spare = free - free_bytes_min // PAGE_BYTES
         if spare <= 0:
             return False
         pages = min(spare, SHRINK_PAGES)
         # Only a script is run to its end: SQLite hands back control behind each page.
         connection.executescript(f"PRAGMA main.incremental_vacuum({pages})")
-        return True
+        # A file that was rebuilt by other means may be one that cannot shrink.
+        return _free_pages(connection) < free
+
+
+def _free_pages(connection: sqlite3.Connection) -> int:
+    (free,) = connection.execute("PRAGMA main.freelist_count").fetchone()
+    return int(free)

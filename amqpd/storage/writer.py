@@ -47,11 +47,14 @@ RUN_MESSAGES_MIN: Final = 4  # shorter runs are inserted row by row
 ROWS: Final = (64, 16, 4, 1)  # in one statement
 
 _COLUMNS: Final = "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum"
+# What is cut out of an empty blob is NULL.
 _RUN: Final = (
-    "INSERT INTO {}.stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum) "
-    "SELECT ?1 + i, ?2, ?3, ?4, substr(?5, i * ?6 + 1, ?6), ?7, ?8, "
+    ".stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum) "
+    "SELECT ?1 + i, ?2, ?3, ?4, coalesce(substr(?5, i * ?6 + 1, ?6), x''), ?7, ?8, "
     f"substr(?9, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}) FROM temp.series WHERE i < ?10"
 )
+# What is spilled may be written a second time.
+_INTO: Final = {"main": "INSERT INTO main", "scratch": "INSERT OR REPLACE INTO scratch"}
 _LISTED: Final = "IN (SELECT value FROM json_each(?))"
 
 Row = tuple[int, str, str, bytes, Piece | None, int | None, int, int, bytes]
@@ -102,12 +105,36 @@ class Writer:
         """
         if not batch.operations and not batch.changes:
             return
+        self._commit_scratch(batch)
         with self.transaction(synced=batch.promised):
             for operation in batch.operations:
                 self._appliers[type(operation)](operation)
             shared = self._store_shared(batch)
             for queue_id, changes in batch.changes.items():
                 self._change(queue_id, changes, shared, batch.wall_ms)
+
+    def _commit_scratch(self, batch: Batch) -> None:
+        """What goes into the scratch file goes before the rest, and alone.
+
+        A commit of two files is not one: where the second has no room, the first cannot be taken
+        back. What is in the scratch file does not count until all is committed.
+        """
+        removed = [each.queue_id for each in batch.operations if isinstance(each, QueueRemoved)]
+        changed = [
+            (queue_id, changes)
+            for queue_id, changes in batch.changes.items()
+            if changes.spilled or changes.unspilled_below
+        ]
+        if not removed and not changed:
+            return
+        with transaction(self._connection, self._file):
+            for queue_id in removed:
+                self._drop("scratch", *queue_ids(queue_id))
+            for queue_id, changes in changed:
+                self._add("scratch", queue_id, changes.spilled, {}, batch.wall_ms)
+                if changes.unspilled_below:
+                    last = row_id(queue_id, changes.unspilled_below) - 1
+                    self._drop("scratch", row_id(queue_id, 0), last)
 
     def transaction(self, *, synced: bool) -> AbstractContextManager[None]:
         """A transaction; without `synced` the disk need not have it when it ends."""
@@ -139,7 +166,7 @@ class Writer:
     def _add_queue(self, added: QueueAdded) -> None:
         # A queue may have had this number long ago, and its messages may not be swept up yet.
         while not self.swept and self._has_gone(added.queue_id):
-            self.sweep()
+            self._sweep_some()
         self._insert("queues")(added)
 
     def _has_gone(self, queue_id: int) -> bool:
@@ -151,7 +178,6 @@ class Writer:
         self._execute("DELETE FROM queues WHERE id = ?", removed)
         self._execute("DELETE FROM standings WHERE queue_id = ?", removed)
         self._drop("main", *queue_ids(removed.queue_id))
-        self._drop("scratch", *queue_ids(removed.queue_id))
 
     def _unbind(self, unbound: Unbound) -> None:
         self._execute(
@@ -167,11 +193,6 @@ class Writer:
     ) -> None:
         if changes.added:
             self._add("main", queue_id, changes.added, shared, wall_ms)
-        if changes.spilled:
-            self._add("scratch", queue_id, changes.spilled, {}, wall_ms)
-        if changes.unspilled_below:
-            last = row_id(queue_id, changes.unspilled_below) - 1
-            self._drop("scratch", row_id(queue_id, 0), last)
         if changes.returned:
             self._execute(
                 f"UPDATE stored SET delivery_count = delivery_count + 1 WHERE id {_LISTED}",
@@ -203,7 +224,8 @@ class Writer:
     ) -> None:
         rows: list[Row] = []
         for run in message_runs(messages):
-            if len(run.bodies) >= RUN_MESSAGES_MIN and not shared:
+            may_be_shared = shared and len(run.bodies[0]) > SHARED_BYTES_MIN
+            if len(run.bodies) >= RUN_MESSAGES_MIN and not may_be_shared:
                 self._insert_run(schema, queue_id, run, wall_ms)
                 continue
             for number, body in enumerate(run.bodies, run.first):
@@ -217,7 +239,7 @@ class Writer:
         exchange, key = run.envelope.exchange, run.envelope.routing_key
         start = seed(exchange.encode(), key.encode(), run.header)
         self._execute(
-            _RUN.format(schema),
+            f"{_INTO[schema]}{_RUN}",
             (
                 first,
                 exchange,
@@ -236,7 +258,7 @@ class Writer:
         place = 0
         for count in ROWS:
             marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
-            statement = f"INSERT INTO {schema}.stored ({_COLUMNS}) VALUES {marks}"
+            statement = f"{_INTO[schema]}.stored ({_COLUMNS}) VALUES {marks}"
             while len(rows) - place >= count:
                 values = [value for row in rows[place : place + count] for value in row]
                 self._execute(statement, values)
@@ -287,11 +309,21 @@ class Writer:
 
     def _drop(self, schema: str, first: int, last: int) -> None:
         """All messages of a range are gone; their rows are swept up later."""
-        self._execute(f"INSERT OR REPLACE INTO {schema}.gone VALUES (?, ?)", (first, last))
+        values = first, last
+        self._execute(
+            f"INSERT OR REPLACE INTO {schema}.gone VALUES (?, ?, ?)",
+            (*values, row_checksum(values)),
+        )
         self.swept = False
 
     def sweep(self) -> None:
-        """Deletes some of what is gone, within a transaction; `swept` says if that was the last."""
+        """Deletes some of what is gone; `swept` says if that was the last."""
+        with self.transaction(synced=False):
+            found = self._sweep_some()
+        self.swept = not found
+
+    def _sweep_some(self) -> bool:
+        """Whether there was anything to delete."""
         for schema in ("main", "scratch"):
             found = self._execute(f"SELECT first, last FROM {schema}.gone LIMIT 1").fetchone()
             if found is None:
@@ -303,13 +335,14 @@ class Writer:
             ).rowcount
             if deleted < RUN_MESSAGES_MAX:
                 self._execute(f"DELETE FROM {schema}.gone WHERE first = ?", found[:1])
-            return
-        self.swept = True
+            return True
+        return False
 
 
 def row_checksum(values: Iterable[Any]) -> int:
-    """The checksum of a row of the topology: the CRC-32 of its values as Python prints them."""
-    return crc32(repr(tuple(values)).encode("utf-8", "surrogatepass"))
+    """The checksum of a row of the topology: the CRC-32 of its values as Python's `ascii` prints
+    them. `repr` would print new characters otherwise in the next Python."""
+    return crc32(ascii(tuple(values)).encode())
 
 
 def _listed(queue_id: int, numbers: list[int]) -> str:

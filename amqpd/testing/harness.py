@@ -12,13 +12,28 @@ core wants done is done at once, and time is a number that `wait` moves.
 from __future__ import annotations
 
 from random import Random
+from typing import Protocol
 
-from amqpd.broker.fetch import Fetch
+from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
+from amqpd.broker.restore import Recovered
 from amqpd.config import Config
 from amqpd.core import Core
 from amqpd.session.connection import Peer, Session
 from amqpd.storage.memory import MemoryStore
+
+
+class Store(Protocol):
+    """What keeps things for a broker, in memory or in a file: `MemoryStore`, `SqliteStore`."""
+
+    def recover(self) -> Recovered:
+        """What a broker finds that starts now; spilled messages are gone."""
+
+    def commit(self, batch: Batch) -> int:
+        """Applies a batch; its ticket."""
+
+    def fetch(self, fetch: Fetch) -> Fetched:
+        """Reads messages back."""
 
 
 class Link:
@@ -79,6 +94,7 @@ class Harness:
     Args:
         hotpath: as of Core.
         seed: of the core's random source.
+        store: an empty one in memory if none is given.
 
     Attributes:
         now: seconds on the core's clock.
@@ -95,9 +111,9 @@ class Harness:
         *,
         hotpath: bool = True,
         seed: int = 0,
-        store: MemoryStore | None = None,
+        store: Store | None = None,
     ) -> None:
-        self.store = MemoryStore() if store is None else store
+        self.store: Store = MemoryStore() if store is None else store
         self.core = Core(
             config or Config(), Random(seed), recovered=self.store.recover(), hotpath=hotpath
         )

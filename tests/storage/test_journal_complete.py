@@ -19,8 +19,8 @@ IGNORED = ("stop reading", "read again", "let commits go", "wait")
 class Play:
     """Random clients of one broker."""
 
-    def __init__(self, config: Config) -> None:
-        self.harness = Harness(config)
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
         self.links: list[Link] = [self.harness.connect() for _ in range(CLIENTS)]
         self.encoders = [Encoder() for _ in range(CLIENTS)]
         self.unsent = [handshake() for _ in range(CLIENTS)]
@@ -124,7 +124,7 @@ def drained_bodies(harness: Harness, queue: str) -> list[bytes]:
 def test_the_image_of_the_store_is_the_durable_part_of_the_broker(
     config: Config, conversation: list[Act]
 ) -> None:
-    play = Play(config)
+    play = Play(Harness(config))
     for act in conversation:
         play.take(act)
     play.finish()

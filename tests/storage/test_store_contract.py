@@ -1,0 +1,331 @@
+"""A store is a store: what `MemoryStore` answers, `SqliteStore` answers too.
+
+Limits of a fetch are kept in one's own way; what must hold is in `check_answer`.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from random_clients import TINY_WINDOWS, Act, conversations
+from storing import (
+    NO_TABLE,
+    batch,
+    changed,
+    in_words,
+    message,
+    messages,
+    opened,
+    plain,
+    plainly,
+    queue_added,
+    read_all,
+)
+from test_journal_complete import Play
+
+from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.journal import (
+    Batch,
+    Bound,
+    Changes,
+    ExchangeAdded,
+    ExchangeRemoved,
+    Operation,
+    QueueAdded,
+    QueueRemoved,
+    Standing,
+    Unbound,
+    VhostAdded,
+)
+from amqpd.broker.message import BODY, HEADER, Envelope, Message
+from amqpd.broker.restore import Recovered
+from amqpd.config import Config
+from amqpd.storage.memory import MemoryStore
+from amqpd.testing.harness import Harness
+from amqpd.wire.content import body_size
+
+NUMBERS = 60
+QUEUES = (1, 2, 3)
+ENVELOPES = (Envelope("", "q"), Envelope("x", "a.b"), Envelope("", "q"))
+
+
+def as_recovered(recovered: Recovered) -> dict[str, Any]:
+    """What was recovered, without the order in which things of one kind came."""
+    kinds = [type(each) for each in recovered.operations]
+    assert kinds == sorted(kinds, key=[VhostAdded, ExchangeAdded, QueueAdded, Bound].index)
+    assert len(set(recovered.operations)) == len(recovered.operations)
+    return {"operations": set(recovered.operations), "standings": recovered.standings}
+
+
+def check_answer(fetch: Fetch, answer: Fetched, kept: dict[int, Message]) -> None:
+    """The first messages that are wanted, as many as the fetch allows, but one in any case."""
+    wanted = sorted(number for number in kept if fetch.first <= number < fetch.below)
+    got = answer.numbers
+    assert answer.damaged == []
+    assert got == wanted[: len(got)]
+    assert [plain(each) for each in answer.messages] == [plain(kept[number]) for number in got]
+    sizes = [body_size(kept[number][HEADER]) for number in got]
+    assert len(got) <= fetch.messages_max
+    assert sum(sizes) <= fetch.bytes_max or len(got) == 1
+    assert got or not wanted
+    read = [number for number in wanted if number < answer.read_below]
+    assert read == got, "read_below says that more was read, or less"
+    assert answer.read_below <= fetch.below
+    frames = sum(len(kept[number][BODY]) for number in wanted)
+    if len(wanted) < fetch.messages_max and frames <= fetch.bytes_max:
+        assert answer.read_below == max(fetch.below, 0), "all was wanted, and would have fitted"
+
+
+class Both:
+    """Two stores that must not differ: one in memory, one in a file."""
+
+    def __init__(self, directory: Path) -> None:
+        self.memory = MemoryStore()
+        self.file = opened(directory)
+        self._directory = directory
+
+    def commit(self, batch: Batch) -> int:
+        self.file.commit(batch)
+        if batch.ticket % 3 == 0:
+            self.file.tidy(idle=batch.ticket % 2 == 0)
+        return self.memory.commit(batch)
+
+    def fetch(self, fetch: Fetch) -> Fetched:
+        kept = self.kept(fetch.queue_id)
+        answer = self.memory.fetch(fetch)
+        check_answer(fetch, answer, kept)
+        check_answer(fetch, self.file.fetch(fetch), kept)
+        return answer
+
+    def recover(self) -> Recovered:
+        recovered = self.memory.recover()
+        assert as_recovered(recovered) == as_recovered(self.file.recover())
+        self.compare()
+        return recovered
+
+    def kept(self, queue_id: int) -> dict[int, Message]:
+        kept, spilled = self.memory.messages, self.memory.spilled
+        return kept.get(queue_id, {}) | spilled.get(queue_id, {})
+
+    def compare(self) -> None:
+        for queue_id in self.memory.messages.keys() | self.memory.spilled.keys() | {*QUEUES}:
+            assert read_all(self.file, queue_id) == plainly(self.kept(queue_id))
+        counts = self.file._writing.execute(
+            "SELECT id >> 43, id & ((1 << 43) - 1), delivery_count FROM stored "
+            "WHERE delivery_count AND NOT EXISTS "
+            "(SELECT 1 FROM main.gone WHERE id BETWEEN first AND last)"
+        )
+        assert {(queue, number): count for queue, number, count in counts} == self.memory.deliveries
+
+    def open_again(self, *, in_order: bool) -> None:
+        self.file.close(in_order=in_order)
+        self.file = opened(self._directory)
+        self.recover()
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    both = Both(tmp_path)
+    yield both
+    both.file.close()
+
+
+# --- what a broker does ---------------------------------------------------------------------------
+
+
+@settings(max_examples=max(1, settings.default.max_examples // 5))
+@given(st.sampled_from((Config(), TINY_WINDOWS)), conversations(garbage=False), st.booleans())
+def test_a_broker_cannot_tell_one_store_from_the_other(
+    config: Config, conversation: list[Act], in_order: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        both = Both(Path(directory))
+        play = Play(Harness(config, store=both))
+        for act in conversation:
+            play.take(act)
+        both.compare()
+        play.finish()
+        both.open_again(in_order=in_order)
+        assert both.file.was_stopped == in_order
+        again = Play(Harness(config, store=both))
+        for act in conversation[:30]:
+            again.take(act)
+        again.finish()
+        both.open_again(in_order=True)
+        both.file.close()
+
+
+# --- what no broker does, but might ---------------------------------------------------------------
+
+
+class Writing:
+    """Makes random batches of what may happen to three queues, of which the last is transient."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+        self._kept: dict[int, set[int]] = {}
+        self._next = dict.fromkeys(QUEUES, 1)
+        self._unspilled_below = 1
+        self._ticket = 0
+
+    def batch(self) -> Batch:
+        operations: list[Operation] = []
+        for queue_id in QUEUES[:2]:
+            if queue_id not in self._kept:
+                operations.append(queue_added(queue_id))
+                self._kept[queue_id] = set()
+                self._next[queue_id] = 1
+            elif self._chance(8):
+                operations.append(QueueRemoved(queue_id))
+                del self._kept[queue_id]
+        changes = {f"q{each}": self._kept_changes(each) for each in self._kept}
+        changes["q3"] = self._spilled_changes(3)
+        self._ticket += 1
+        return batch(*operations, ticket=self._ticket, promised=self._chance(2), **changes)
+
+    def _chance(self, times: int) -> bool:
+        return self._draw(st.integers(1, times)) == 1
+
+    def _some(self, numbers: set[int]) -> list[int]:
+        if not numbers:
+            return []
+        return self._draw(st.lists(st.sampled_from(sorted(numbers)), unique=True, max_size=8))
+
+    def _new(self, queue_id: int, mode: int) -> dict[int, Message]:
+        """Runs of messages with gaps between them."""
+        found: dict[int, Message] = {}
+        for _ in range(self._draw(st.integers(0, 3))):
+            count, gap = self._draw(st.integers(1, 9)), self._draw(st.integers(0, 2))
+            size = self._draw(st.sampled_from((0, 5, 5000)))
+            envelope = self._draw(st.sampled_from(ENVELOPES))
+            first = self._next[queue_id] + gap
+            found.update(messages(count, first, size, mode=mode, envelope=envelope))
+            self._next[queue_id] = first + count
+        return found
+
+    def _kept_changes(self, queue_id: int) -> Changes:
+        kept = self._kept[queue_id]
+        changes = changed(added=self._new(queue_id, 2))
+        kept |= changes.added.keys()
+        changes.returned = self._some(kept)
+        if not self._chance(4):
+            changes.settled = self._some(kept)
+            kept.difference_update(changes.settled)
+            changes.damaged = self._some(kept) if self._chance(5) else []
+            kept.difference_update(changes.damaged)
+        else:
+            first, last = sorted(self._draw(st.tuples(*[st.integers(1, NUMBERS)] * 2)))
+            changes.dropped = [(first, last), (last + 3, last + 3)]
+            kept -= {*range(first, last + 1), last + 3}
+            self._next[queue_id] = max(self._next[queue_id], last + 4)
+        changes.standing = Standing(self._next[queue_id], min(kept, default=0), len(kept))
+        return changes
+
+    def _spilled_changes(self, queue_id: int) -> Changes:
+        changes = changed(None, spilled=self._new(queue_id, 1))
+        if self._chance(3):
+            below = st.integers(self._unspilled_below, self._next[queue_id])
+            changes.unspilled_below = self._unspilled_below = self._draw(below)
+        return changes
+
+
+def fetches() -> st.SearchStrategy[Fetch]:
+    return st.builds(
+        Fetch,
+        st.sampled_from(QUEUES),
+        st.integers(0, NUMBERS),
+        st.integers(0, 2 * NUMBERS),
+        st.sampled_from((1, 2, 7, 50, 1000)),
+        st.sampled_from((0, 1, 11, 6000, 12_345, 10_000_000)),
+    )
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[Any]:
+    """Batches, fetches, tidying up, and opening again."""
+    writing = Writing(draw)
+    found: list[Any] = []
+    for _ in range(draw(st.integers(1, 12))):
+        found.append(writing.batch())
+        found += draw(st.lists(fetches(), max_size=3))
+        found += draw(st.sampled_from(([], [], ["tidy"], ["open"], ["kill"])))
+    return found
+
+
+@settings(max_examples=max(1, settings.default.max_examples // 4))
+@given(steps())
+def test_random_batches_leave_the_same_in_both(steps: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        both = Both(Path(directory))
+        both.commit(batch(VhostAdded("/")))
+        take: dict[type, Callable[[Any], Any]] = {Batch: both.commit, Fetch: both.fetch}
+        for step in steps:
+            if step == "tidy":
+                while both.file.tidy(idle=True):
+                    pass
+            elif isinstance(step, str):
+                both.open_again(in_order=step == "open")
+            else:
+                note(in_words(step) if isinstance(step, Batch) else step)
+                take[type(step)](step)
+        both.compare()
+        both.recover()
+        both.file.close()
+
+
+def test_what_is_added_to_the_topology_and_taken_away_is_recovered_in_both(both: Both) -> None:
+    names = ("", "q", "null\0in it", "line\nbreak", "'; DROP TABLE queues; --", "é\U0001fae8" * 40)
+    both.commit(batch(*map(VhostAdded, names)))
+    for number, name in enumerate(names):
+        exchange = ExchangeAdded(name, name, "topic", bool(number % 2), number > 2, NO_TABLE)
+        bound = Bound(name, name, "queue", name, name, b"\0\0\0\5\1xt\1\0")
+        more = bound._replace(destination_kind="exchange", arguments=NO_TABLE)
+        queue = QueueAdded(number + 1, name, name, number > 3, b"\0\0\0\4\1xV\0"[:-1])
+        both.commit(batch(exchange, queue, bound, more, bound._replace(binding_key="k")))
+    assert len(both.recover().operations) == 6 * len(names)
+    both.commit(batch(Unbound("q", "q", "queue", "q", "q", b"\0\0\0\5\1xt\1\0")))
+    both.commit(batch(Unbound("q", "q", "queue", "q", "never was", NO_TABLE)))
+    both.commit(batch(ExchangeRemoved(names[2], names[2]), QueueRemoved(5)))
+    assert len(both.recover().operations) == 6 * len(names) - 1 - 4 - 1
+    both.open_again(in_order=False)
+
+
+def test_what_is_added_and_taken_away_in_one_batch_is_never_there(both: Both) -> None:
+    exchange = ExchangeAdded("/", "x", "direct", False, False, NO_TABLE)
+    bound = Bound("/", "x", "queue", "q1", "k", NO_TABLE)
+    removed = ExchangeRemoved("/", "x"), QueueRemoved(1)
+    both.commit(batch(VhostAdded("/"), exchange, queue_added(), bound, *removed))
+    assert both.recover().operations == [VhostAdded("/")]
+    again = queue_added(2, "q1"), QueueRemoved(2), queue_added(3, "q1")
+    both.commit(batch(*again, q3=changed(Standing(2, 0, 1), added={1: message(b"x")})))
+    assert both.recover().operations == [VhostAdded("/"), again[2]]
+
+
+def test_spilled_messages_are_read_between_kept_ones_and_do_not_outlive_the_broker(
+    both: Both,
+) -> None:
+    kept = {number: message(b"kept %d" % number) for number in range(1, 30, 3)}
+    spilled = {number: message(b"%d" % number, mode=1) for number in range(2, 30, 3)}
+    changes = changed(Standing(30, 0, len(kept)), added=kept, spilled=spilled)
+    both.commit(batch(VhostAdded("/"), queue_added(), q1=changes))
+    for messages_max in (1, 2, 5, 100):
+        both.fetch(Fetch(1, 0, 40, messages_max, 10_000))
+    both.commit(batch(q1=changed(unspilled_below=15)))
+    both.compare()
+    both.recover()
+    assert read_all(both.file) == plainly(kept)
+
+
+def test_spilled_messages_of_a_transient_queue_leave_nothing_behind(both: Both) -> None:
+    both.commit(batch(q7=changed(None, spilled=messages(50, mode=1))))
+    assert len(read_all(both.file, 7)) == 50
+    both.commit(batch(q7=changed(None, unspilled_below=51)))
+    assert read_all(both.file, 7) == {}
+    while both.file.tidy(idle=True):
+        pass
+    assert both.file._writing.execute("SELECT count(*) FROM scratch.stored").fetchone() == (0,)
+    assert both.recover().standings == {}
