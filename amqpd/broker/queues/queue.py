@@ -311,11 +311,10 @@ class Queue:
             self._journal.unspill(self, answer.read_below)
         return missing
 
-    def stopped(self) -> None:
-        """The broker stops and nothing is unacknowledged: the mark can be exact."""
-        if self.durable and self._handed_out.below != self.backlog.head:
-            self._handed_out.below = self.backlog.head
-            self._journal.mark(self)
+    def rest(self) -> None:
+        """Nobody takes messages any more, at least for now."""
+        if self.durable and self._handed_out.rest(self.backlog.head):
+            self._journal.mark(self, promised=False)
 
 
 def _which(
