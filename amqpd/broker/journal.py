@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # What is remembered of a message that is on its way to the disk, beside its bytes.
 MESSAGE_OVERHEAD_BYTES = 200
 
+OPERATION_BYTES = 500  # the same of a declare or bind, about
+
 LAZY_S = 0.05
 LAZY_BYTES_MAX = 2_097_152  # of messages that were spilled and are still in memory
 
@@ -224,6 +226,7 @@ class Journal:
 
     def append(self, operation: Operation) -> None:
         self._operations.append(operation)
+        self._open_bytes += OPERATION_BYTES
         self._keep()
 
     def _keep(self) -> None:

@@ -82,6 +82,7 @@ class Session:
         plain_headers: headers that the hot path has found to need no thought, with what it has to
             know of them.
         feeds: queues of the last publish, FEEDS_MAX at most.
+        builds: the client has changed the topology, or tried to.
         in_content: the last frame belonged to a content that is not complete.
         flow: whether the client is read.
         confirming: channels in confirm mode with publishes in this batch.
@@ -119,6 +120,7 @@ class Session:
         self.message_bytes_max = broker.config.message.size_bytes_max
         self.plain_headers: dict[bytes, int] = {}
         self.feeds: tuple[Target, ...] = ()
+        self.builds = False
         self.in_content = False
         self.confirming: dict[Channel, None] = {}
         self.unconfirmed: dict[Channel, None] = {}

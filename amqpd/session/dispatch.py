@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PUBLISH = (60, 40)
 NO_METHOD = (0, 0)
+TOPOLOGY_CLASSES = (40, 50)  # exchange, queue
 
 
 def take(session: Session, frame: Frame) -> None:
@@ -119,6 +120,8 @@ def _take_method(channel: Channel, payload: bytes) -> None:
     handler = HANDLERS.get(type(method))
     if handler is None:
         raise errors.command_invalid("unimplemented method")
+    if method.index >> 16 in TOPOLOGY_CLASSES:
+        channel.session.builds = True
     if not isinstance(method, wire.Basic.Ack):
         # Whatever comes next must see what was published and settled before it.
         channel.session.end_batch()

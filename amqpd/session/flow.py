@@ -43,7 +43,7 @@ class Flow:
             return False
         if self.suspended or self.blocked:
             return True
-        if not session.feeds:
+        if not session.feeds and not session.builds:
             return False
         limit = session.broker.config.limits.uncommitted_bytes_max
         return session.broker.journal.uncommitted_bytes > limit

@@ -164,6 +164,21 @@ def publish_until_stopped(client: Client, queue: str = "d") -> int:
     raise AssertionError("never stopped")
 
 
+def test_who_declares_without_end_is_not_read_while_too_much_is_on_its_way_to_the_disk(
+    harness: Harness,
+) -> None:
+    client, other = Client(harness), Client(harness)
+    harness.commits = False
+    declared = 0
+    while not client.session.flow.stopped:
+        declared += 1
+        client.tell(Queue.Declare(queue=f"new{declared}", durable=True, nowait=True))
+        assert declared < 100
+    assert not other.session.flow.stopped
+    harness.commit()
+    assert not client.session.flow.stopped
+
+
 @pytest.mark.parametrize("queue", ["d", "t"])
 def test_publishers_are_not_read_while_too_much_is_on_its_way_to_the_disk(
     harness: Harness, queue: str
