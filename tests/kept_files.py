@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from amqpd.storage.sqlite import SqliteStore
+from amqpd.storage.upkeep import Sizes
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness
 from amqpd.wire.methods import Exchange, Queue
@@ -24,7 +25,7 @@ class Broker:
     """
 
     def __init__(self, file: Path) -> None:
-        self.store = SqliteStore(file, "off")
+        self.store = SqliteStore(file, "off", Sizes(wal_bytes_high=131_072, free_bytes_min=65_536))
         self.harness = Harness(store=self.store)
         self.client = Client(self.harness)
 
