@@ -30,6 +30,7 @@ from amqpd.server.listeners import (
 )
 from amqpd.server.memory import settle_memory
 from amqpd.server.store import Place
+from amqpd.storage.database import damaged_file
 from amqpd.storage.errors import StorageError
 
 log = EventLog("server")
@@ -58,15 +59,10 @@ def serve(config: Config, sources: Sources) -> int:
 
 
 async def _serve(config: Config, sources: Sources, place: Place) -> int:
+    core = _core(config, place)
     listeners = await open_listeners(listen_addresses(config.listen), config.listen.backlog)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            core = Core(
-                config,
-                Random(randbits(256)),
-                time() - trio.current_time(),
-                recovered=place.recovered,
-            )
             server = BrokerServer(config, core, place, nursery)
             accepting = trio.CancelScope()
             nursery.start_soon(_accept_all, accepting, server, listeners)
@@ -91,6 +87,21 @@ async def _serve(config: Config, sources: Sources, place: Place) -> int:
         log.error("what has happened of late could not be written; nothing of it was promised")
         return os.EX_IOERR
     return 0 if graceful else 1
+
+
+def _core(config: Config, place: Place) -> Core:
+    """The broker as it was.
+
+    Raises:
+        StorageError: what was kept does not fit together.
+    """
+    epoch = time() - trio.current_time()
+    try:
+        return Core(config, Random(randbits(256)), epoch, recovered=place.recovered)
+    except ValueError as error:
+        if place.directory is None:
+            raise
+        raise damaged_file(place.directory.file, error) from error
 
 
 async def _watch(config: Config, place: Place, server: BrokerServer) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from contextlib import ExitStack, suppress
+from typing import Any, Protocol
 
 import trio
 
@@ -51,10 +52,15 @@ class Place:
             self._open(config)
 
     def _open(self, config: Config) -> None:
-        self.directory = open_directory(config.storage.data_dir, os.environ)
-        store = self._file_store = SqliteStore(self.directory.file, config.storage.sync)
-        self.recovered = store.recover()
-        self.words = f"data in {self.directory.path}"
+        directory = open_directory(config.storage.data_dir, os.environ)
+        with ExitStack() as opened:
+            opened.callback(directory.close)
+            store = SqliteStore(directory.file, config.storage.sync)
+            opened.callback(store.close, in_order=False)
+            self.recovered = store.recover()
+            opened.pop_all()
+        self.directory, self._file_store = directory, store
+        self.words = f"data in {directory.path}"
         if not store.was_stopped:
             log.warning(
                 "the broker was not stopped in good order the last time: going on from the disk",
@@ -68,7 +74,13 @@ class Place:
         """The store at work; within a trio run."""
         if self._file_store is None:
             return _InMemory(listener)
-        post = trio.lowlevel.current_trio_token().run_sync_soon
+        loop = trio.lowlevel.current_trio_token()
+
+        def post(*call: Any) -> None:
+            # When the broker has stopped, there is nobody to be told.
+            with suppress(trio.RunFinishedError):
+                loop.run_sync_soon(*call)
+
         self._threads = StoreThreads(self._file_store, listener, post)
         return self._threads
 

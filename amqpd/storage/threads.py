@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
@@ -19,9 +19,6 @@ from amqpd.storage.errors import StorageError, StoreFull
 from amqpd.storage.sqlite import SqliteStore
 
 log = EventLog("store")
-
-FULL_PAUSE_S: Final = 0.5  # between two tries to write where there was no room
-IDLE_S: Final = 1.0  # without a batch, after which the file may be shrunk
 
 Post = Callable[..., None]  # calls a function with arguments in the broker's loop
 
@@ -47,12 +44,24 @@ class StoreThreads:
 
     Args:
         post: has its first argument called in the broker's loop with the others; from any thread.
+        full_pause_s: between two tries to write where there was no room.
+        idle_s: without a batch, after which the file may be shrunk.
     """
 
-    def __init__(self, store: SqliteStore, listener: Listener, post: Post) -> None:
+    def __init__(
+        self,
+        store: SqliteStore,
+        listener: Listener,
+        post: Post,
+        *,
+        full_pause_s: float = 0.5,
+        idle_s: float = 1.0,
+    ) -> None:
         self._store = store
         self._listener = listener
         self._post = post
+        self._full_pause_s = full_pause_s
+        self._idle_s = idle_s
         self._stopping = Event()
         self._failed = False
         # Bound: the core hands out one batch at a time, and one fetch a queue.
@@ -107,7 +116,7 @@ class StoreThreads:
 
     def _write(self) -> None:
         while (batch := self._next_batch()) is not None:
-            if not self._commit(batch):
+            if self._failed or not self._commit(batch):
                 return
             self._post(self._listener.committed, batch.ticket)
             self._copy_if_due()
@@ -119,7 +128,7 @@ class StoreThreads:
             try:
                 if more:
                     return self._batches.get_nowait()
-                return self._batches.get(timeout=None if idle else IDLE_S)
+                return self._batches.get(timeout=None if idle else self._idle_s)
             except Empty:
                 if not more:
                     idle = True
@@ -150,7 +159,7 @@ class StoreThreads:
                     log.error("the disk is full: publishers wait", error=str(error))
                     self._post(self._listener.full, True)
                 full = True
-                if self._stopping.wait(FULL_PAUSE_S):
+                if self._stopping.wait(self._full_pause_s):
                     self._failed = True
                     return False
             else:
@@ -172,5 +181,5 @@ class StoreThreads:
                 self._store.copy()
             except StoreFull as error:
                 log.warning("no room for a checkpoint", error=str(error))
-                self._stopping.wait(FULL_PAUSE_S)
+                self._stopping.wait(self._full_pause_s)
             self._copying = False

@@ -234,7 +234,9 @@ class Writer:
         self._insert_rows(schema, rows)
 
     def _insert_run(self, schema: str, queue_id: int, run: MessageRun, wall_ms: int) -> None:
-        bodies = [plain_body(body) for body in run.bodies]
+        bodies = [
+            plain_body(body) if isinstance(body, content.LargeBody) else body for body in run.bodies
+        ]
         first = row_id(queue_id, run.first)
         exchange, key = run.envelope.exchange, run.envelope.routing_key
         start = seed(exchange.encode(), key.encode(), run.header)
