@@ -205,18 +205,20 @@ class Check:
             self._fine(f"{count} are as written, each in a queue")
 
     def _check_message(self, row: Row) -> None:
-        words = message_words(row.id, self._names)
         self._kept[row.id >> NUMBER_BITS] += 1
         if not row.is_intact:
-            self._told("messages", f"{words} is not as written")
+            self._tell(row, "{} is not as written")
             return
         if row.id >> NUMBER_BITS not in self._names:
-            self._told("messages", f"there is {words}")
+            self._tell(row, "there is {}")
         if row.size != content.body_size(row.header or b""):
-            self._told("messages", f"the size of {words} is not as written")
+            self._tell(row, "the size of {} is not as written")
         if row.id <= self._last_id:
-            self._told("messages", f"{words} is out of its order, or there twice")
+            self._tell(row, "{} is out of its order, or there twice")
         self._last_id = row.id
+
+    def _tell(self, row: Row, text: str) -> None:
+        self._told("messages", text.format(message_words(row.id, self._names)))
 
     def _learn_queues(self, connection: sqlite3.Connection, rows: list[Row | Gap]) -> None:
         for queue_id in {row.id >> NUMBER_BITS for row in rows if isinstance(row, Row)}:

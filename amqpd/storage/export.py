@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +37,8 @@ from amqpd.storage.salvage import (
 from amqpd.storage.schema import NUMBER_BITS
 from amqpd.storage.told import Told, gap_words, message_words, some
 from amqpd.wire.plain import plain_properties, plain_table
+
+REMEMBERED: Final = 256  # headers and moments; messages that came together share them
 
 _NUMBER: Final = (1 << NUMBER_BITS) - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -266,6 +269,7 @@ class Export:
             self.damaged("messages", f"{words} is damaged")
 
 
+@lru_cache(REMEMBERED)
 def _properties(header: bytes | None) -> dict[str, Any]:
     """The properties; of a header that makes no sense, its bytes."""
     if header is None:
@@ -277,6 +281,7 @@ def _properties(header: bytes | None) -> dict[str, Any]:
     return {"properties": properties, "types": types} if types else {"properties": properties}
 
 
+@lru_cache(REMEMBERED)
 def _moment(milliseconds: int | None) -> str | None:
     """A moment as ISO 8601 has it; None if there is none like that."""
     if milliseconds is None:

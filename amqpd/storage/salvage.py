@@ -214,19 +214,11 @@ class Messages:
 
 
 def _row(values: Sequence[Any]) -> Row:
-    message_id, exchange, key, header, body, checksum, size, enqueued_ms, deliveries = values
-    return Row(
-        message_id,
-        _blob(exchange),
-        _blob(key),
-        _blob(header),
-        _blob(body),
-        _blob(checksum),
-        _number(size),
-        _number(enqueued_ms),
-        _number(deliveries),
-        is_intact(values[:_CHECKED]),
-    )
+    checked = values[:_CHECKED]
+    whole = is_intact(checked)
+    if not whole:
+        checked = [checked[0], *map(_blob, checked[1:])]
+    return Row._make((*checked, *map(_number, values[_CHECKED:]), whole))
 
 
 def _blob(value: Any) -> bytes | None:

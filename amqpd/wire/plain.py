@@ -28,6 +28,7 @@ _NAMES: Final = (
     "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id",
     "reply_to", "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
 )  # fmt: skip
+_PROPERTIES: Final = tuple(zip(_NAMES, content.LAYOUT, strict=True))
 _NUMBERS: Final = {
     kind: struct.Struct(form)
     for kind, form in (
@@ -61,24 +62,27 @@ def plain_properties(header: bytes) -> tuple[dict[str, Any], Types]:
     types: Types = {}
     try:
         content.check(header)
-        for name, (bit, kind) in zip(_NAMES, content.LAYOUT, strict=True):
-            place = content.locate(header, bit)
-            if place is not None:
-                found[name] = _property(header, kind, place, f"/{name}", types)
+        present, offset = content.flags(header), content.PROPERTIES_OFFSET
+        for name, (bit, kind) in _PROPERTIES:
+            if present & bit:
+                found[name], offset = _property(header, kind, offset, f"/{name}", types)
     except IndexError as error:
         raise ValueError("the properties run over the end of their frame") from error
     return found, types
 
 
 def _property(
-    header: bytes, kind: str | int, place: tuple[int, int], pointer: str, types: Types
-) -> Any:
-    start, end = place
+    header: bytes, kind: str | int, start: int, pointer: str, types: Types
+) -> tuple[Any, int]:
+    """The property that begins at `start`, and where it ends."""
     if kind == "t":
-        return _table(header, start, pointer, types)
+        end = start + 4 + int.from_bytes(header[start : start + 4], "big")
+        return _table(header, start, pointer, types), end
     if kind == "s":
-        return _text(header[start + 1 : end], "shortstr", pointer, types)
-    return int.from_bytes(header[start:end], "big")
+        end = start + 1 + header[start]
+        return _text(header[start + 1 : end], "shortstr", pointer, types), end
+    end = start + int(kind)
+    return int.from_bytes(header[start:end], "big"), end
 
 
 def _table(data: bytes, offset: int, pointer: str, types: Types) -> dict[str, Any]:
