@@ -49,10 +49,10 @@ def _rows(
     connection: sqlite3.Connection, file: Path, table: str, truths: tuple[int, ...] = ()
 ) -> list[list[Any]]:
     """All rows of a table, which must be as they were written, without their checksums."""
-    (found,) = connection.execute(f"PRAGMA quick_check({table})").fetchone()
+    (found,) = connection.execute(f"PRAGMA main.quick_check({table})").fetchone()
     if found != "ok":  # rows may be missing
         raise damaged_file(file, f"table {table}: {found}")
-    rows = [list(row) for row in connection.execute(f"SELECT * FROM {table}")]
+    rows = [list(row) for row in connection.execute(f"SELECT * FROM main.{table}")]
     for row in rows:
         checksum = row.pop()
         for place in truths:

@@ -92,14 +92,16 @@ class SqliteStore:
     def _start(self) -> bool:
         """Notes that the file is in use; whether it was left in good order, or is new."""
         with told(self.file):
-            query = "SELECT value FROM state WHERE key = ?"
+            query = "SELECT value FROM main.state WHERE key = ?"
             found = self._writing.execute(query, (_STOPPED,)).fetchone()
             self._note_stopped(0)
         return found is None or found[0] == 1
 
     def _note_stopped(self, stopped: int) -> None:
         with self._writer.transaction(synced=True):
-            self._writing.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (_STOPPED, stopped))
+            self._writing.execute(
+                "INSERT OR REPLACE INTO main.state VALUES (?, ?)", (_STOPPED, stopped)
+            )
 
     def recover(self) -> Recovered:
         """What a broker finds that starts on this file; spilled messages are gone.

@@ -84,7 +84,7 @@ class Writer:
                 "INSERT INTO series SELECT i FROM n",
                 (RUN_MESSAGES_MAX,),
             )
-            found = self._execute("SELECT max(id) FROM bodies").fetchone()
+            found = self._execute("SELECT max(id) FROM main.bodies").fetchone()
             self._last_body_id = found[0] or 0
         self._appliers: dict[type, Callable[[Any], None]] = {
             VhostAdded: self._insert("vhosts"),
@@ -153,15 +153,15 @@ class Writer:
         def insert(operation: tuple[Any, ...]) -> None:
             marks = ", ".join("?" * (len(operation) + 1))
             self._execute(
-                f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
+                f"INSERT OR REPLACE INTO main.{table} VALUES ({marks})",
                 (*operation, row_checksum(operation)),
             )
 
         return insert
 
     def _remove_exchange(self, removed: ExchangeRemoved) -> None:
-        self._execute("DELETE FROM exchanges WHERE vhost = ? AND name = ?", removed)
-        self._execute("DELETE FROM bindings WHERE vhost = ? AND source = ?", removed)
+        self._execute("DELETE FROM main.exchanges WHERE vhost = ? AND name = ?", removed)
+        self._execute("DELETE FROM main.bindings WHERE vhost = ? AND source = ?", removed)
 
     def _add_queue(self, added: QueueAdded) -> None:
         # A queue may have had this number long ago, and its messages may not be swept up yet.
@@ -171,17 +171,17 @@ class Writer:
 
     def _has_gone(self, queue_id: int) -> bool:
         first, last = queue_ids(queue_id)
-        overlap = "SELECT 1 FROM gone WHERE first <= ? AND last >= ?"
+        overlap = "SELECT 1 FROM main.gone WHERE first <= ? AND last >= ?"
         return self._execute(overlap, (last, first)).fetchone() is not None
 
     def _remove_queue(self, removed: QueueRemoved) -> None:
-        self._execute("DELETE FROM queues WHERE id = ?", removed)
-        self._execute("DELETE FROM standings WHERE queue_id = ?", removed)
+        self._execute("DELETE FROM main.queues WHERE id = ?", removed)
+        self._execute("DELETE FROM main.standings WHERE queue_id = ?", removed)
         self._drop("main", *queue_ids(removed.queue_id))
 
     def _unbind(self, unbound: Unbound) -> None:
         self._execute(
-            "DELETE FROM bindings WHERE vhost = ? AND source = ? AND destination_kind = ? "
+            "DELETE FROM main.bindings WHERE vhost = ? AND source = ? AND destination_kind = ? "
             "AND destination = ? AND binding_key = ? AND arguments = ?",
             unbound,
         )
@@ -195,7 +195,7 @@ class Writer:
             self._add("main", queue_id, changes.added, shared, wall_ms)
         if changes.returned:
             self._execute(
-                f"UPDATE stored SET delivery_count = delivery_count + 1 WHERE id {_LISTED}",
+                f"UPDATE main.stored SET delivery_count = delivery_count + 1 WHERE id {_LISTED}",
                 (_listed(queue_id, changes.returned),),
             )
         if changes.damaged:
@@ -210,7 +210,7 @@ class Writer:
     def _stand(self, queue_id: int, standing: Standing) -> None:
         values = (queue_id, *standing)
         self._execute(
-            "INSERT OR REPLACE INTO standings VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO main.standings VALUES (?, ?, ?, ?, ?)",
             (*values, row_checksum(values)),
         )
 
@@ -282,7 +282,8 @@ class Writer:
                 if seen[key] == 2:
                     self._last_body_id += 1
                     self._execute(
-                        "INSERT INTO bodies VALUES (?, ?)", (self._last_body_id, plain_body(body))
+                        "INSERT INTO main.bodies VALUES (?, ?)",
+                        (self._last_body_id, plain_body(body)),
                     )
                     shared[key] = self._last_body_id
         return shared
@@ -291,21 +292,23 @@ class Writer:
         numbers = sorted(numbers)
         if numbers[-1] - numbers[0] == len(numbers) - 1:
             self._execute(
-                "DELETE FROM stored WHERE id BETWEEN ? AND ?",
+                "DELETE FROM main.stored WHERE id BETWEEN ? AND ?",
                 (row_id(queue_id, numbers[0]), row_id(queue_id, numbers[-1])),
             )
         else:
-            self._execute(f"DELETE FROM stored WHERE id {_LISTED}", (_listed(queue_id, numbers),))
+            self._execute(
+                f"DELETE FROM main.stored WHERE id {_LISTED}", (_listed(queue_id, numbers),)
+            )
 
     def _set_aside(self, queue_id: int, numbers: list[int], wall_ms: int) -> None:
         listed = _listed(queue_id, numbers)
         self._execute(
-            "INSERT INTO damaged SELECT s.id, exchange, routing_key, header, "
-            "coalesce(s.body, (SELECT body FROM bodies b WHERE b.id = s.body_id)), ? "
-            f"FROM stored s WHERE s.id {_LISTED}",
+            "INSERT INTO main.damaged SELECT s.id, exchange, routing_key, header, "
+            "coalesce(s.body, (SELECT body FROM main.bodies b WHERE b.id = s.body_id)), ? "
+            f"FROM main.stored s WHERE s.id {_LISTED}",
             (wall_ms, listed),
         )
-        self._execute(f"DELETE FROM stored WHERE id {_LISTED}", (listed,))
+        self._execute(f"DELETE FROM main.stored WHERE id {_LISTED}", (listed,))
 
     # --- what is gone as a whole ------------------------------------------------------------------
 
