@@ -4,6 +4,7 @@ A conversation is a list of acts. An act is data that prints and shrinks; `Encod
 it, with what the clients have heard so far: an ack needs a delivery tag that is outstanding.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from amqpd.wire.methods import (
 CLIENTS = 3
 CHANNELS = 2
 FRAME_BYTES_MAX = 8192
+ACT_BYTES = 8  # about what it takes to choose one
 
 # A broker in which queues hold a few messages in memory, and the rest in the store.
 TINY_WINDOWS = Config(limits=Limits(queue_memory_bytes_max=1000, uncommitted_bytes_max=3000))
@@ -117,15 +119,37 @@ class Act(NamedTuple):
     details: tuple[Any, ...] = ()
 
 
+class Dice:
+    """Random choices out of bytes: to draw each of them from hypothesis would take most of the time
+    of a test. A byte of zero makes the first choice, so that failures still shrink.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._place = 0
+
+    def number(self, count: int) -> int:
+        """One of so many numbers from 0 on."""
+        size = 1 if count <= 256 else 2
+        self._place += size
+        return int.from_bytes(self._data[self._place - size : self._place], "big") % count
+
+
+Choice = Callable[[Dice], Any]
+
+
 @st.composite
 def conversations(draw: st.DrawFn, *, garbage: bool) -> list[Act]:
     """Random acts behind `OPENING`; with `garbage` some clients break the protocol."""
-    kinds = [*_OFTEN, *_SOMETIMES, _RARELY, *([_BAD] * 3 if garbage else [])]
+    kind = _one_of(_NOTHING, *_OFTEN, *_SOMETIMES, _RARELY, *([_BAD] * 3 if garbage else []))
+    count = draw(st.integers(0, 100))
+    dice = Dice(draw(st.binary(min_size=ACT_BYTES * count, max_size=ACT_BYTES * count)))
     conversation = [*OPENING]
-    for _ in range(draw(st.integers(0, 100))):  # not st.lists, which makes short ones mostly
-        what, details = draw(draw(st.sampled_from(kinds)))
-        client, channel = draw(st.integers(0, CLIENTS - 1)), draw(st.integers(1, CHANNELS))
-        conversation.append(Act(client, channel, what, details))
+    for _ in range(count):
+        what, details = kind(dice)
+        client, channel = dice.number(CLIENTS), 1 + dice.number(CHANNELS)
+        if what:
+            conversation.append(Act(client, channel, what, details))
     return conversation
 
 
@@ -153,32 +177,51 @@ OPENING = (
 )
 
 
-def _act(what: str, *details: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.tuples(st.just(what), st.tuples(*details))
+def _just(value: Any) -> Choice:
+    return lambda dice: value
 
 
-_some = st.integers(0, 5)
-_run = st.integers(1, 20)
-_yes = st.booleans()
-_seldom = st.integers(0, 9).map(lambda number: number == 9)
-_mostly = st.integers(0, 9).map(lambda number: number != 9)
-_queue = st.sampled_from([*QUEUES])
-_key = st.sampled_from(KEYS)
-_size = st.sampled_from(BODY_SIZES)
-_exchange = st.sampled_from([*EXCHANGES])
-_source = st.sampled_from(SOURCES)
-_plain = st.sampled_from(({}, {}, {"delivery_mode": 2}))
-_any = st.sampled_from(PROPERTIES)
-_publish = _act("publish", st.just(""), _queue, st.just(False), _plain, st.just(5), _run)
-_publish_any = _act(
-    "publish", st.sampled_from(("", "", *SOURCES)), _key, _seldom, _any, _size, _some
-)
-_matched = st.sampled_from(({"headers": {"x": 1}}, {"headers": {"x": 2}, "delivery_mode": 2}))
+def _from(values: Sequence[Any]) -> Choice:
+    return lambda dice: values[dice.number(len(values))]
+
+
+def _between(first: int, last: int) -> Choice:
+    return lambda dice: first + dice.number(last - first + 1)
+
+
+def _one_of(*choices: Choice) -> Choice:
+    return lambda dice: choices[dice.number(len(choices))](dice)
+
+
+def _some_of(choice: Choice, most: int) -> Choice:
+    return lambda dice: [choice(dice) for _ in range(dice.number(most + 1))]
+
+
+def _act(what: str, *details: Choice) -> Choice:
+    return lambda dice: (what, tuple(detail(dice) for detail in details))
+
+
+_some = _between(0, 5)
+_run = _between(1, 20)
+_yes = _from((False, True))
+_seldom = _from((False,) * 9 + (True,))
+_mostly = _from((True,) * 9 + (False,))
+_queue = _from([*QUEUES])
+_key = _from(KEYS)
+_size = _from(BODY_SIZES)
+_exchange = _from([*EXCHANGES])
+_source = _from(SOURCES)
+_plain = _from(({}, {}, {"delivery_mode": 2}))
+_any = _from(PROPERTIES)
+_publish = _act("publish", _just(""), _queue, _just(False), _plain, _just(5), _run)
+_publish_any = _act("publish", _from(("", "", *SOURCES)), _key, _seldom, _any, _size, _some)
+_matched = _from(({"headers": {"x": 1}}, {"headers": {"x": 2}, "delivery_mode": 2}))
 _publish_headers = _act(
-    "publish", st.just("amq.headers"), st.just(""), st.just(False), _matched, st.just(5), _run
+    "publish", _just("amq.headers"), _just(""), _just(False), _matched, _just(5), _run
 )
+_NOTHING = _act("")
 _ack = _act("ack", _run, _seldom, _mostly)
-_read = _act("read", st.lists(st.integers(0, 50_000), max_size=3))
+_read = _act("read", _some_of(_between(0, 50_000), 3))
 _OFTEN = [
     *(_publish, _publish, _publish, _publish, _publish),
     *(_publish_any, _publish_any, _publish_any, _publish_any),
@@ -186,10 +229,10 @@ _OFTEN = [
     *(_read, _read, _read, _read, _read, _read, _read, _read),
 ]
 _SOMETIMES = [
-    _act("consume", _queue, _yes, _seldom, st.integers(0, 2)),
+    _act("consume", _queue, _yes, _seldom, _between(0, 2)),
     _act("read again"),
     _act("hold commits", _yes),
-    _act("let commits go", st.integers(1, 3)),
+    _act("let commits go", _between(1, 3)),
     _act("hold fetches", _yes),
     _act("answer fetches"),
     _act("nack", _some, _yes, _yes),
@@ -201,8 +244,8 @@ _SOMETIMES = [
     _act("begin", _key, _size),
     _act("finish"),
 ]
-_RARELY = st.one_of(
-    _act("qos", st.integers(0, 4), _yes),
+_RARELY = _one_of(
+    _act("qos", _between(0, 4), _yes),
     _act("cancel"),
     _act("unbind", _source, _queue, _key, _some),
     _act("bind exchange", _source, _source, _key),
@@ -220,12 +263,12 @@ _RARELY = st.one_of(
     _act("close"),
     _act("hang up"),
     _act("stop reading"),
-    _act("wait", st.sampled_from((0.5, 4.0, 31.0))),
+    _act("wait", _from((0.5, 4.0, 31.0))),
 )
-_BAD = st.one_of(
-    _act("garbage", st.sampled_from(GARBAGE)),
-    _act("bad header", st.sampled_from(BAD_HEADERS), _key),
-    _act("strange frames", _key, st.integers(0, 4)),
+_BAD = _one_of(
+    _act("garbage", _from(GARBAGE)),
+    _act("bad header", _from(BAD_HEADERS), _key),
+    _act("strange frames", _key, _between(0, 4)),
 )
 
 
