@@ -74,6 +74,8 @@ class SqliteStore:
         self._reader = Reader(self._connect(), self.file)
         copying = self._connect()
         with told(self.file):
+            if sync == "off":
+                copying.execute("PRAGMA main.synchronous = OFF")
             for each in (self.file, scratch_of(self.file)):
                 self._indexes.append(WalIndex(each))
         self._checkpointer = Checkpointer(
