@@ -7,13 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from amqpd.storage.database import PAGE_BYTES
 from amqpd.storage.sqlite import SqliteStore
 from amqpd.storage.upkeep import Sizes
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness
 from amqpd.wire.methods import Exchange, Queue
 
-PAGE_BYTES = 4096
 LEAF = 0x0D  # of a table
 COUNT = 300  # messages of the long queue
 

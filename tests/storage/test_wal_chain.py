@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kept_files import PAGE_BYTES, Broker, declare_and_fill
+from kept_files import Broker, declare_and_fill
 
+from amqpd.storage.database import PAGE_BYTES
 from amqpd.storage.wal import read_wal, wal_of
 from amqpd.storage.wal_chain import find_damage, last_whole_frame
 
