@@ -12,7 +12,8 @@ from typing import Final
 
 from amqpd.storage import schema
 from amqpd.storage.errors import StorageError, StoreFull
-from amqpd.storage.wal import damage, read_wal
+from amqpd.storage.state import State, read_state
+from amqpd.storage.wal import damage, read_wal, shortness
 
 PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 4096  # a connection's page cache
@@ -93,10 +94,11 @@ def attach_scratch(connection: sqlite3.Connection, file: Path) -> None:
         connection.execute(f"PRAGMA scratch.journal_size_limit = {WAL_BYTES_KEPT}")
 
 
-def open_file(file: Path) -> tuple[sqlite3.Connection, str]:
+def open_file(file: Path) -> tuple[sqlite3.Connection, State, str]:
     """Opens the file, makes it if there is none, and brings it to the version of this amqpd.
 
-    Returns a connection with an empty scratch file, and what is wrong with the WAL, if anything is.
+    Returns a connection with an empty scratch file, the state in which the file was left, and what
+    is wrong with the WAL, if anything is.
 
     Raises:
         StorageError: it is no file of amqpd, one of a newer version, damaged, or cannot be written.
@@ -112,6 +114,9 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, str]:
             if found.commits or not found.is_readable:
                 checkpoint = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 wal_damage = damage(found, checkpoint[1], file)
+            state = read_state(connection)
+            if not wal_damage and not state.was_stopped:
+                wal_damage = shortness(found, state.wal_bytes, file)
             remove_scratch(file)
             _make_private(scratch_of(file))
             attach_scratch(connection, file)
@@ -119,7 +124,7 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, str]:
     except BaseException:
         connection.close()
         raise
-    return connection, wal_damage
+    return connection, state, wal_damage
 
 
 def _make_private(file: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Final
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
@@ -21,9 +20,11 @@ from amqpd.storage.database import (
     told,
     transaction,
 )
+from amqpd.storage.errors import StorageError
 from amqpd.storage.reader import Reader
 from amqpd.storage.recovery import recover
 from amqpd.storage.schema import empty_scratch
+from amqpd.storage.state import State, write_state
 from amqpd.storage.upkeep import (
     SIZES,
     Checkpointer,
@@ -34,8 +35,6 @@ from amqpd.storage.upkeep import (
     shrink,
 )
 from amqpd.storage.writer import Writer
-
-_STOPPED: Final = "stopped_cleanly"
 
 
 class SqliteStore:
@@ -68,8 +67,9 @@ class SqliteStore:
             raise
 
     def _open(self, sync: str) -> None:
-        self._writing, self.wal_damage = open_file(self.file)
+        self._writing, state, self.wal_damage = open_file(self.file)
         self._connections.append(self._writing)
+        self.was_stopped = state.was_stopped
         self._writer = Writer(self._writing, self.file, sync)
         self._reader = Reader(self._connect(), self.file)
         copying = self._connect()
@@ -81,9 +81,7 @@ class SqliteStore:
         self._checkpointer = Checkpointer(
             copying, self._indexes, self.file, self._sizes.wal_bytes_high
         )
-        self.was_stopped = self._start()
-        with told(self.file):
-            preallocate_wal(self.file, self._sizes.wal_bytes_high)
+        self._start()
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.file)
@@ -91,19 +89,17 @@ class SqliteStore:
         attach_scratch(connection, self.file)
         return connection
 
-    def _start(self) -> bool:
-        """Notes that the file is in use; whether it was left in good order, or is new."""
+    def _start(self) -> None:
+        """Notes in the file itself, and not only in its WAL, that the file is in use."""
+        self._note(State(was_stopped=False), synced=False)
         with told(self.file):
-            query = "SELECT value FROM main.state WHERE key = ?"
-            found = self._writing.execute(query, (_STOPPED,)).fetchone()
-            self._note_stopped(0)
-        return found is None or found[0] == 1
+            wal_bytes = preallocate_wal(self.file, self._sizes.wal_bytes_high)
+        self._note(State(was_stopped=False, wal_bytes=wal_bytes))
+        copy(self._writing, self.file)
 
-    def _note_stopped(self, stopped: int) -> None:
-        with self._writer.transaction(synced=True):
-            self._writing.execute(
-                "INSERT OR REPLACE INTO main.state VALUES (?, ?)", (_STOPPED, stopped)
-            )
+    def _note(self, state: State, *, synced: bool = True) -> None:
+        with self._writer.transaction(synced=synced):
+            write_state(self._writing, state)
 
     def recover(self) -> Recovered:
         """What a broker finds that starts on this file; spilled messages are gone.
@@ -177,8 +173,11 @@ class SqliteStore:
             return
         self._closed = True
         try:
+            # The WAL goes, in good order or not.
+            self._note(State(was_stopped=in_order))
+        except StorageError:
             if in_order:
-                self._note_stopped(1)
+                raise
         finally:
             self._release()
 

@@ -66,10 +66,11 @@ class WalIndex:
         os.close(self._index)
 
 
-def preallocate_wal(file: Path, wal_bytes: int) -> None:
+def preallocate_wal(file: Path, wal_bytes: int) -> int:
     """Gives a WAL its size beforehand, while nobody writes: commits that need not grow the file
-    take half the time."""
+    take half the time. The size that it has then, which is less where there is no room."""
     wal = os.open(wal_of(file), os.O_WRONLY | os.O_CLOEXEC)
+    size = 0
     try:
         size = os.fstat(wal).st_size
         while size < wal_bytes:
@@ -79,6 +80,7 @@ def preallocate_wal(file: Path, wal_bytes: int) -> None:
             raise
     finally:
         os.close(wal)
+    return size
 
 
 class Checkpointer:

@@ -1,9 +1,14 @@
 """Damage in a WAL that SQLite keeps quiet about.
 
 SQLite reads a WAL up to the first frame that is not as it was written, and takes it for the place
-where the power failed. But a transaction is written only when the one before it is safe on the
-disk: where two commits stand behind the frame at which SQLite stopped, it was no crash that broke
-it. Damage in the very last transaction cannot be told from a crash.
+where the power failed. But a transaction that promises something is written only when the one
+before it is safe on the disk: where two commits stand behind the frame at which SQLite stopped, it
+was hardly a crash that broke it. (Of what promises nothing, more may be under way to the disk when
+the power fails; then the alarm is a false one.) Damage in the last transaction, and of the frame
+that ends the one before it, cannot be told from a crash.
+
+A WAL that is missing or has been cut is no damage to SQLite either, so the file says how long it is
+at least.
 
 Source: SQLite, "Database File Format", section 4 (the write-ahead log).
 """
@@ -28,10 +33,12 @@ class WalContent(NamedTuple):
     Attributes:
         commits: numbers of the frames that end a transaction, from 1.
         is_readable: its header is as it was written.
+        size: in bytes; 0 if there is none.
     """
 
     commits: list[int]
     is_readable: bool
+    size: int = 0
 
 
 def wal_of(file: Path) -> Path:
@@ -49,11 +56,11 @@ def read_wal(file: Path) -> WalContent:
         size = os.fstat(opened).st_size
         header = os.pread(opened, _HEADER.size, 0)
         if len(header) < _HEADER.size:
-            return WalContent([], True)
+            return WalContent([], True, size)
         fields = _HEADER.unpack(header)
         if not _is_intact(header, fields):
-            return WalContent([], size <= _HEADER.size + _FRAME_HEADER_BYTES)
-        return WalContent(_commits(opened, size, fields), True)
+            return WalContent([], size <= _HEADER.size + _FRAME_HEADER_BYTES, size)
+        return WalContent(_commits(opened, size, fields), True, size)
     finally:
         os.close(opened)
 
@@ -92,3 +99,16 @@ def damage(found: WalContent, last_frame: int, file: Path) -> str:
     if lost > _COMMITS_BEHIND_A_CRASH_MAX:
         return f"{wal_of(file)} is damaged behind frame {last_frame}: {lost} commits are lost"
     return ""
+
+
+def shortness(found: WalContent, size_min: int, file: Path) -> str:
+    """What is wrong with the size of a WAL, for a person; empty if nothing is.
+
+    Args:
+        size_min: so long it was, in bytes, when the broker that was not stopped had begun.
+    """
+    if found.size >= size_min:
+        return ""
+    if not found.size:
+        return f"there is no {wal_of(file)}: if this is no backup, what was in it is lost"
+    return f"{wal_of(file)} has been cut: what was behind byte {found.size} is lost"

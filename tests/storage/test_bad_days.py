@@ -293,9 +293,35 @@ def test_a_stop_in_good_order_is_noticed_and_another_too(
         was_stopped = store.was_stopped
         store.close(in_order=in_order)
         again = opened(tmp_path)
-        assert again.was_stopped == in_order
+        assert (again.was_stopped, again.wal_damage) == (in_order, "")
         again.close()
     assert was_stopped
+
+
+@pytest.mark.parametrize("size", [0, 10, 31, 32, 1000, SMALL.wal_bytes_high - 1])
+def test_a_wal_that_has_been_cut_is_noticed(store: SqliteStore, elsewhere: Path, size: int) -> None:
+    written = filled(store, 10, queue_id=2)
+    crash_image(store, elsewhere)
+    os.truncate(elsewhere / "amqpd.db-wal", size)
+    crashed = opened(elsewhere)
+    assert not crashed.was_stopped
+    assert ("has been cut" if size else "there is no") in crashed.wal_damage
+    assert str(elsewhere / "amqpd.db-wal") in crashed.wal_damage
+    if size > 100_000:
+        assert read_all(crashed, 2) == plainly(written)
+    crashed.close()
+    crashed = opened(elsewhere)
+    assert crashed.wal_damage == ""
+    crashed.close()
+
+
+def test_a_wal_that_is_missing_is_noticed(store: SqliteStore, elsewhere: Path) -> None:
+    shutil.copy(store.file, elsewhere)
+    crashed = opened(elsewhere)
+    assert crashed.wal_damage == (
+        f"there is no {elsewhere}/amqpd.db-wal: if this is no backup, what was in it is lost"
+    )
+    crashed.close()
 
 
 def test_what_was_spilled_before_a_crash_is_forgotten(store: SqliteStore, elsewhere: Path) -> None:
