@@ -35,7 +35,9 @@ from amqpd.storage.salvage import (
     set_aside,
 )
 from amqpd.storage.schema import APPLICATION_ID, NUMBER_BITS, VERSION
+from amqpd.storage.state import read_state
 from amqpd.storage.told import Told, gap_words, message_words, queue_words, some
+from amqpd.storage.wal import read_wal, shortness
 from amqpd.storage.wal_chain import find_damage
 from amqpd.wire import content
 
@@ -80,7 +82,7 @@ class Check:
             if not self._identify(connection):
                 return
             self._check_structure(connection)
-            self._check_wal()
+            self._check_wal(connection)
             self._check_topology(connection)
             self._check_messages(connection)
             self._check_counts(connection)
@@ -138,15 +140,33 @@ class Check:
             if not line.startswith("***"):
                 self._told("things in its structure", f"its structure: {line}")
 
-    def _check_wal(self) -> None:
+    def _check_wal(self, connection: sqlite3.Connection) -> None:
         try:
-            damage = find_damage(self._file)
+            damage = find_damage(self._file) or self._cut(connection)
         except OSError as error:
             damage = f"the WAL cannot be read: {error.strerror or error}"
         if damage:
             self._told("other things", damage)
         else:
             self._fine("the WAL is whole")
+
+    def _cut(self, connection: sqlite3.Connection) -> str:
+        """Whether the WAL is shorter than it was; looked at anew if a broker starts or stops."""
+        try:
+            state = read_state(connection)
+            while True:
+                found = read_wal(self._file)
+                before, state = state, read_state(connection)
+                if state == before:
+                    break
+        except UNREADABLE as error:
+            insist_on_damage(error, self._file)
+            return f"table state cannot be read: {error}"
+        short = "" if state.was_stopped else shortness(found, state.wal_bytes, self._file)
+        if short and not found.size:
+            self._say(f"unclear: {short}")  # a backup is like that, and whole
+            return ""
+        return short
 
     # --- the topology -----------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What `amqpd store check` finds: nothing in a file as it was written, and whatever was changed."""
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -229,6 +230,26 @@ def test_a_wal_that_is_damaged_within_is_told_and_left_as_it_is(tmp_path: Path) 
     said = damages(file)
     assert any("amqpd.db-wal is damaged behind frame" in text for text in said)
     assert wal_of(file).read_bytes() == written
+
+
+def test_a_wal_that_is_missing_after_a_crash_is_unclear_and_one_that_was_cut_is_damage(
+    tmp_path: Path,
+) -> None:
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    with Broker(tmp_path / "amqpd.db") as broker:
+        declare_and_fill(broker)
+        broker.store.copy()
+        for each in (broker.store.file, wal_of(broker.store.file)):
+            shutil.copyfile(each, crashed / each.name)
+    file = crashed / "amqpd.db"
+    assert damages(file) == []
+    os.truncate(wal_of(file), 40_000)
+    assert damages(file) == [f"{file}-wal has been cut: what was behind byte 40000 is lost"]
+    wal_of(file).unlink()
+    said = checked(file)
+    assert f"unclear: there is no {file}-wal: if this is no backup, what was in it is lost" in said
+    assert said[-1] == "all is fine"
 
 
 @pytest.mark.parametrize("data", [b"", b"no SQLite file " * 1000])
