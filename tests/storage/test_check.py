@@ -245,7 +245,7 @@ def test_a_wal_that_is_missing_after_a_crash_is_unclear_and_one_that_was_cut_is_
     file = crashed / "amqpd.db"
     assert damages(file) == []
     os.truncate(wal_of(file), 40_000)
-    assert damages(file) == [f"{file}-wal has been cut: what was behind byte 40000 is lost"]
+    assert f"{file}-wal has been cut: what was behind byte 40000 is lost" in damages(file)
     wal_of(file).unlink()
     said = checked(file)
     assert f"unclear: there is no {file}-wal: if this is no backup, what was in it is lost" in said
