@@ -13,7 +13,7 @@ from typing import Final
 from amqpd.storage import schema
 from amqpd.storage.errors import StorageError, StoreFull
 from amqpd.storage.state import State, read_state
-from amqpd.storage.wal import damage, read_wal, shortness
+from amqpd.storage.wal import WalContent, damage, read_wal, shortness, wal_of
 
 PAGE_BYTES: Final = 4096
 CACHE_KIB: Final = 4096  # a connection's page cache
@@ -21,11 +21,9 @@ STATEMENTS: Final = 256  # that a connection remembers
 WAL_BYTES_KEPT: Final = 67_108_864  # a WAL that has grown beyond is cut when it begins anew
 BUSY_S: Final = 10.0  # how long another process (a backup) may hold a lock
 
-FULL: Final = frozenset((sqlite3.SQLITE_FULL,))
+FULL: Final = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE))
 # What SQLite says, in some places, when the system had no room left.
-FULL_PERHAPS: Final = frozenset(
-    (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE)
-)
+FULL_PERHAPS: Final = frozenset((sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE))
 ROOM_BYTES_MIN: Final = 1_048_576
 
 # Where our statements fail, the file is not what it was when they were written.
@@ -112,8 +110,7 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, State, str]:
             _prepare(connection, file)
             wal_damage = ""
             if found.commits or not found.is_readable:
-                checkpoint = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                wal_damage = damage(found, checkpoint[1], file)
+                wal_damage = damage(found, _last_frame(connection, found, file), file)
             state = read_state(connection)
             if not wal_damage and not state.was_stopped:
                 wal_damage = shortness(found, state.wal_bytes, file)
@@ -125,6 +122,18 @@ def open_file(file: Path) -> tuple[sqlite3.Connection, State, str]:
         connection.close()
         raise
     return connection, state, wal_damage
+
+
+def _last_frame(connection: sqlite3.Connection, found: WalContent, file: Path) -> int:
+    """The last frame of the WAL that SQLite takes for whole, which only a checkpoint tells.
+
+    A checkpoint needs as much room as the WAL has, and takes what there is if that is less. One can
+    do without it: then all frames are taken for whole.
+    """
+    if _free_bytes(file) < wal_of(file).stat().st_size:
+        return found.commits[-1] if found.commits else 0
+    (_, frames, _) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return int(frames)
 
 
 def _make_private(file: Path) -> None:
@@ -221,7 +230,12 @@ def _full(file: Path) -> StoreFull:
 
 def _is_full(file: Path) -> bool:
     try:
-        found = os.statvfs(file.parent)
+        return _free_bytes(file) < ROOM_BYTES_MIN
     except OSError:
         return False  # then it is another trouble
-    return found.f_bavail * found.f_frsize < ROOM_BYTES_MIN
+
+
+def _free_bytes(file: Path) -> int:
+    """Free room on the disk of a file."""
+    found = os.statvfs(file.parent)
+    return found.f_bavail * found.f_frsize

@@ -22,6 +22,7 @@ from amqpd.storage.wal import wal_of
 
 SHRINK_PAGES: Final = 256  # given back to the system at once
 
+_AMPLE: Final = 8  # times the WAL must be free for it to be given its size
 _ZEROS: Final = 1_048_576  # written at once
 _MX_FRAME_OFFSET: Final = 16  # in the index: how many frames the WAL has
 _COPIED_OFFSET: Final = 96  # and how many of them are in the file
@@ -68,12 +69,15 @@ class WalIndex:
 
 def preallocate_wal(file: Path, wal_bytes: int) -> int:
     """Gives a WAL its size beforehand, while nobody writes: commits that need not grow the file
-    take half the time. The size that it has then, which is less where there is no room."""
+    take half the time. The size that it has then, which is less where room is short: what there is
+    has better uses."""
     wal = os.open(wal_of(file), os.O_WRONLY | os.O_CLOEXEC)
     size = 0
     try:
         size = os.fstat(wal).st_size
-        while size < wal_bytes:
+        found = os.fstatvfs(wal)
+        ample = found.f_bavail * found.f_frsize > wal_bytes * _AMPLE
+        while ample and size < wal_bytes:
             size += os.pwrite(wal, bytes(min(_ZEROS, wal_bytes - size)), size)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
