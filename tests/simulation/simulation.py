@@ -14,13 +14,13 @@ from typing import Any
 from acts import ACTS, CUMULATED, OPENING
 from promises import Ledger, QueueModel
 from simulated_clients import ChannelModel, SimulatedClient
-from simulated_disk import Disk, copy_image
+from simulated_disk import Disk
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.queues.queue import Queue as RealQueue
+from amqpd.broker.vhost import PREDECLARED, Vhost
 from amqpd.config import Config
 from amqpd.config.settings import Limits
-from amqpd.storage.memory import MemoryStore
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness
 from amqpd.wire.methods import Basic, Queue
@@ -34,17 +34,21 @@ ACTS_OF_A_LIFE = (10, 30, 60)
 class Simulation:
     """Several lives of a broker, one after the other, on the same disk.
 
+    Args:
+        disk: an empty one.
+
     Attributes:
+        disk: what is left of it, for the next life.
         lives: how many there were, with this one.
         reads: what the core wants to read back, with the answers of reads that are done already.
         tags: how many consumers there were.
         thirst: how much of what is published clients want, in this life.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, disk: Disk) -> None:
         self.random = Random(seed)
         self.ledger = Ledger()
-        self.disk = Disk()
+        self.disk = disk
         self.harness = Harness(store=self.disk)
         self.clients: list[SimulatedClient] = []
         self.reads: list[tuple[Fetch, Fetched | None]] = []
@@ -182,18 +186,18 @@ class Simulation:
         """The broker ends in one of three ways, and what must be there is."""
         if self.random.random() < 0.3:
             self.come_to_rest()
-        way = self.random.choice((self._crash, self._crash, self._lose_power, self._stop))
+        ways = (self._crash, self._crash, self._lose_power, self._stop)
+        way = self.random.choice(ways)
         disk = way()
         promised = max(client.promised for client in self.clients)
         assert promised <= self.disk.ticket, "what was promised is lost"
         self.ledger.restart(self.disk.ticket, exact=way == self._stop)
         self.disk = disk
-        self._check_topology()
-        self._check_messages()
+        self._check_what_is_left()
 
     def _crash(self) -> Disk:
         self._commit_perhaps()
-        return Disk(self.disk)
+        return self.disk.crash()
 
     def _lose_power(self) -> Disk:
         self._commit_perhaps()
@@ -213,24 +217,34 @@ class Simulation:
         self.harness.core.stopped()
         self.harness.settle()
         self.harness.commit()
-        return Disk(self.disk)
+        return self.disk.crash()
 
-    def _check_topology(self) -> None:
-        disk, ledger = self.disk, self.ledger
-        assert {queue_id: added.name for queue_id, added in disk.queues.items()} == {
-            queue.queue_id: queue.name for queue in ledger.queues.values()
+    def _check_topology(self, vhost: Vhost) -> None:
+        """Queues, exchanges and bindings are those that were committed."""
+        ledger, made = self.ledger, vhost.exchanges.keys() - {name for name, _, _ in PREDECLARED}
+        queues = {queue.queue_id: queue.name for queue in vhost.queues.values()}
+        assert queues == {queue.queue_id: queue.name for queue in ledger.queues.values()}
+        assert made == ledger.exchanges.keys()
+        assert ledger.bindings.keys() == {
+            (exchange.name, binding.key, binding.destination.name)
+            for exchange in vhost.exchanges.values()
+            for binding in exchange.bindings.values()
         }
-        assert {name for _, name in disk.exchanges} == set(ledger.exchanges)
-        assert {
-            (end[1], key[2], key[1]) for end, bound in disk.bindings.items() for key in bound
-        } == set(ledger.bindings)
 
-    def _check_messages(self) -> None:
-        """Another broker on the same image delivers what it should, and nothing is left of it."""
-        image = MemoryStore()
-        copy_image(self.disk, image)
-        harness = Harness(self.config(), store=image)
-        client = Client(harness)
+    def _check_what_is_left(self) -> None:
+        """Another broker on a copy has what it should, and nothing is left when it is drained."""
+        with self.disk.copy() as disk:
+            harness = Harness(self.config(), store=disk)
+            self._check_topology(harness.core.broker.vhosts["/"])
+            self._drain(Client(harness))
+            harness.commit()
+            assert harness.core.broker.memory.held == 0
+            assert not any(disk.messages.values())
+            assert not disk.spilled
+            assert all(standing.messages == 0 for standing in disk.standings.values())
+
+    def _drain(self, client: Client) -> None:
+        """Takes all there is, and compares it with the ledger."""
         counts: dict[str, int] = {}
         found: dict[str, list[tuple[int, bool]]] = {}
         for name in self.ledger.queues:
@@ -238,7 +252,6 @@ class Simulation:
             counts[name], found[name] = told.method.message_count, []
         for name in self.ledger.queues:
             client.tell(Basic.Consume(queue=name, consumer_tag=name, no_ack=True))
-        harness.commit()
         for told in client.heard():
             if isinstance(told.method, Basic.Deliver):
                 uid = int(told.body.split(b".")[0])
@@ -247,7 +260,3 @@ class Simulation:
         for name, queue in self.ledger.queues.items():
             queue.recovered(found[name])
             assert counts[name] == len(found[name])
-        assert harness.core.broker.memory.held == 0
-        assert not any(image.messages.values())
-        assert not image.spilled
-        assert all(standing.messages == 0 for standing in image.standings.values())

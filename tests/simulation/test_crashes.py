@@ -1,17 +1,32 @@
 """Whatever clients do and whenever it crashes, a broker keeps its promises."""
 
 import os
+from pathlib import Path
 from random import SystemRandom
 
 import pytest
+from simulated_disk import Disk, FileDisk
 from simulation import Simulation
 from watching import no_internal_error
 
 # So many chains of lives in each part, of so many lives; more of them, and new ones in every run,
 # with AMQPD_EXAMPLES (see conftest.py).
 CHAINS, LIVES, PARTS = 10, 10, 10
+CHAINS_ON_FILES = 3
 FACTOR = int(os.environ.get("AMQPD_EXAMPLES", 1))
 FIRST_SEED = 0 if FACTOR == 1 else SystemRandom().randrange(10**9)
+
+
+def run(seed: int, disk: Disk) -> None:
+    simulation = Simulation(seed, disk)
+    try:
+        with no_internal_error():
+            simulation.run(LIVES)
+    except AssertionError as error:
+        error.add_note(f"Simulation({seed}, {type(disk).__name__}), life {simulation.lives}")
+        raise
+    finally:
+        simulation.disk.close()
 
 
 @pytest.mark.slow
@@ -20,10 +35,13 @@ def test_a_broker_that_crashes_again_and_again_keeps_its_promises(part: int) -> 
     """Slow, since each of a thousand crashes is one of a broker with clients and their deeds."""
     count = CHAINS * FACTOR
     for seed in range(FIRST_SEED + part * count, FIRST_SEED + (part + 1) * count):
-        simulation = Simulation(seed)
-        try:
-            with no_internal_error():
-                simulation.run(LIVES)
-        except AssertionError as error:
-            error.add_note(f"Simulation({seed}).run({LIVES}), life {simulation.lives}")
-            raise
+        run(seed, Disk())
+
+
+@pytest.mark.slow
+def test_it_keeps_them_also_when_they_are_in_a_file(tmp_path: Path) -> None:
+    """Slow, since each of these crashes is one of a file, which the next broker opens."""
+    for seed in range(FIRST_SEED, FIRST_SEED + CHAINS_ON_FILES * FACTOR):
+        directory = tmp_path / f"{seed}"
+        directory.mkdir()
+        run(seed, FileDisk(directory))
