@@ -22,6 +22,7 @@ from amqpd.storage.schema import NUMBER_BITS
 from amqpd.wire import content
 
 ENVELOPES_MAX: Final = 1024  # remembered
+FIRST_LOOK: Final = 128  # messages whose sizes say how many more to look at
 
 _NUMBER: Final = (1 << NUMBER_BITS) - 1
 _BODY: Final = "coalesce(body, (SELECT b.body FROM main.bodies b WHERE b.id = body_id))"
@@ -40,6 +41,7 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
         # Bodies that were put together come as text, which may hold any bytes.
         connection.text_factory = bytes
+        self._connection = connection
         self._execute = connection.execute
         self._file = file
         self._envelopes: dict[tuple[bytes, bytes], Envelope] = {}
@@ -85,15 +87,21 @@ class Reader:
     def _end(self, fetch: Fetch, where: str, first: int, last: int) -> int | None:
         """The last id that is within the limits of the fetch; None if all are."""
         query = (
-            "SELECT max(id), count(*), sum(size) FROM ("
+            "SELECT max(id), count(*), CAST(total(size) AS INTEGER) FROM ("
             f"{where.replace('{}', 'id, size')} ORDER BY id LIMIT ?3)"
         )
-        limit = fetch.messages_max
+        limit, is_too_much = min(FIRST_LOOK, fetch.messages_max), False
         while True:
             end, count, size = self._execute(query, (first, last, limit)).fetchone()
-            if count <= 1 or size <= fetch.bytes_max:
-                return end if count == limit else None
-            limit = max(1, min(count - 1, count * fetch.bytes_max // size))
+            if count > 1 and size > fetch.bytes_max:
+                limit, is_too_much = max(1, min(count - 1, count * fetch.bytes_max // size)), True
+            elif count < limit:
+                return None
+            elif is_too_much or limit == fetch.messages_max:
+                return int(end)
+            else:
+                fitting = count * fetch.bytes_max // max(size, 1)
+                limit = min(max(fitting, 2 * limit), fetch.messages_max)
 
     def _read(self, where: str, first: int, last: int) -> tuple[list[Found], list[int]]:
         """Messages with their ids in any order, and the ids of those that are damaged."""

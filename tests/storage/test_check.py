@@ -19,11 +19,11 @@ from kept_files import (
 
 from amqpd.storage.check import Check
 from amqpd.storage.errors import StorageError
+from amqpd.storage.rows import row_checksum
 from amqpd.storage.salvage import BYTES_MAX, ROWS_MAX
 from amqpd.storage.schema import NUMBER_BITS
 from amqpd.storage.told import TOLD_MAX
 from amqpd.storage.wal import wal_of
-from amqpd.storage.writer import row_checksum
 from amqpd.wire.methods import Basic, Queue
 
 

@@ -288,6 +288,14 @@ def test_one_damaged_message_is_reported_and_the_others_are_read(
     assert found == plainly(without(written, [7]))
 
 
+@pytest.mark.parametrize("size", ["'text'", "-5", "17.5", "9223372036854775807", "x'00'"])
+def test_a_damaged_size_does_no_harm(store: SqliteStore, size: str) -> None:
+    written = add(store, messages(20))
+    damage(store, f"UPDATE stored SET size = {size}")
+    for limit in (1, 7, 1000):
+        assert read_all(store, messages_max=limit) == plainly(written)
+
+
 def test_a_damaged_message_is_set_aside_and_what_is_left_of_it_can_be_seen(
     store: SqliteStore,
 ) -> None:

@@ -312,6 +312,28 @@ def test_a_message_of_a_batch_costs_no_call(store: SqliteStore, act: str) -> Non
             assert_cheap(calls, large=2 * LARGE if act == "add large" else 0)
 
 
+def steps_of(store: SqliteStore, action: Callable[[], Any]) -> int:
+    """About how many thousands of instructions SQLite runs to read."""
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    store._reader._connection.set_progress_handler(step, 1000)
+    action()
+    store._reader._connection.set_progress_handler(None, 1000)
+    return steps
+
+
+def test_what_a_fetch_costs_does_not_grow_with_what_stands_behind_it(store: SqliteStore) -> None:
+    filled(store, 200, queue_id=1, size=1000)
+    filled(store, 8000, queue_id=2, size=1000)
+    few = steps_of(store, lambda: store.fetch(Fetch(1, 0, 100_000, 8192, 100_000)))
+    many = steps_of(store, lambda: store.fetch(Fetch(2, 0, 100_000, 8192, 100_000)))
+    assert 0 < many < 2 * few
+
+
 def test_a_message_that_is_read_back_costs_no_call(store: SqliteStore) -> None:
     filled(store, MESSAGES)
     store.commit(batch(q1=changed(spilled=messages(MESSAGES, 5000, mode=1), dropped=[(1, 10)])))
