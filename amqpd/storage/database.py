@@ -130,7 +130,7 @@ def _last_frame(connection: sqlite3.Connection, found: WalContent, file: Path) -
     A checkpoint needs as much room as the WAL has, and takes what there is if that is less. One can
     do without it: then all frames are taken for whole.
     """
-    if _free_bytes(file) < wal_of(file).stat().st_size:
+    if free_bytes(file) < wal_of(file).stat().st_size:
         return found.commits[-1] if found.commits else 0
     (_, frames, _) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return int(frames)
@@ -230,12 +230,12 @@ def _full(file: Path) -> StoreFull:
 
 def _is_full(file: Path) -> bool:
     try:
-        return _free_bytes(file) < ROOM_BYTES_MIN
+        return free_bytes(file) < ROOM_BYTES_MIN
     except OSError:
         return False  # then it is another trouble
 
 
-def _free_bytes(file: Path) -> int:
+def free_bytes(file: Path) -> int:
     """Free room on the disk of a file."""
     found = os.statvfs(file.parent)
     return found.f_bavail * found.f_frsize

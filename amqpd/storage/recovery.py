@@ -17,8 +17,8 @@ from amqpd.broker.journal import (
 )
 from amqpd.broker.restore import Recovered
 from amqpd.storage.database import damaged_file, told
+from amqpd.storage.rows import row_checksum
 from amqpd.storage.schema import NUMBER_BITS
-from amqpd.storage.writer import row_checksum
 
 # In the order in which they are made again. Truth values are numbers in the file.
 _TABLES: Final[tuple[tuple[str, Callable[..., Operation], tuple[int, ...]], ...]] = (

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, repeat
 from operator import itemgetter, xor
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from amqpd.broker.message import BODY, ENVELOPE, HEADER, Envelope, Message
@@ -46,6 +46,12 @@ def checksums(ids: Sequence[int], bodies: Sequence[Piece], start: int) -> bytes:
     if sys.byteorder == "big":
         found.byteswap()
     return found.tobytes()
+
+
+def row_checksum(values: Iterable[Any]) -> int:
+    """The checksum of a row of the topology: the CRC-32 of its values as Python's `ascii` prints
+    them. `repr` would print new characters otherwise in the next Python."""
+    return crc32(ascii(tuple(values)).encode())
 
 
 def plain_body(body: content.Body) -> Piece:

@@ -13,9 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from amqpd.storage.reader import is_intact
 from amqpd.storage.readonly import UNREADABLE, insist_on_damage, snapshot
-from amqpd.storage.rows import queue_ids
+from amqpd.storage.rows import queue_ids, row_checksum
 from amqpd.storage.schema import NUMBER_BITS
-from amqpd.storage.writer import row_checksum
 
 ROWS_MAX: Final = 1000  # read at once
 BYTES_MAX: Final = 4_194_304

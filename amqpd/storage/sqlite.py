@@ -14,6 +14,7 @@ from amqpd.broker.restore import Recovered
 from amqpd.storage.database import (
     attach_scratch,
     connect,
+    free_bytes,
     open_file,
     remove_scratch,
     scratch_of,
@@ -34,6 +35,7 @@ from amqpd.storage.upkeep import (
     preallocate_wal,
     shrink,
 )
+from amqpd.storage.wal import wal_of
 from amqpd.storage.writer import Writer
 
 
@@ -94,8 +96,10 @@ class SqliteStore:
         self._note(State(was_stopped=False), synced=False)
         with told(self.file):
             wal_bytes = preallocate_wal(self.file, self._sizes.wal_bytes_high)
+            has_room = free_bytes(self.file) > wal_of(self.file).stat().st_size
         self._note(State(was_stopped=False, wal_bytes=wal_bytes))
-        copy(self._writing, self.file)
+        if has_room:
+            copy(self._writing, self.file)
 
     def _note(self, state: State, *, synced: bool = True) -> None:
         with self._writer.transaction(synced=synced):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import sys
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,6 +23,7 @@ from amqpd.storage.wal import wal_of
 SHRINK_PAGES: Final = 256  # given back to the system at once
 
 _AMPLE: Final = 8  # times the WAL must be free for it to be given its size
+_NUMBER: Final = struct.Struct("=I")
 _ZEROS: Final = 1_048_576  # written at once
 _MX_FRAME_OFFSET: Final = 16  # in the index: how many frames the WAL has
 _COPIED_OFFSET: Final = 96  # and how many of them are in the file
@@ -56,11 +57,11 @@ class WalIndex:
     @property
     def bytes_to_copy(self) -> int:
         """Bytes in the WAL that are not in the file yet."""
-        frames, copied = (
-            int.from_bytes(os.pread(self._index, 4, offset), sys.byteorder)
-            for offset in (_MX_FRAME_OFFSET, _COPIED_OFFSET)
+        header = os.pread(self._index, _COPIED_OFFSET + 4, 0)
+        (frames,), (copied,) = (
+            _NUMBER.unpack_from(header, offset) for offset in (_MX_FRAME_OFFSET, _COPIED_OFFSET)
         )
-        return (frames - copied) * _FRAME_BYTES
+        return int(frames - copied) * _FRAME_BYTES
 
     def close(self) -> None:
         """Only when no connection of this process is open any more."""

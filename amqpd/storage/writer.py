@@ -7,11 +7,10 @@ run of messages is inserted by one statement that cuts their bodies out of one b
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
-from zlib import crc32
 
 from amqpd.broker.journal import (
     Batch,
@@ -36,10 +35,12 @@ from amqpd.storage.rows import (
     message_runs,
     plain_body,
     queue_ids,
+    row_checksum,
     row_id,
     seed,
 )
 from amqpd.storage.schema import NUMBER_BITS
+from amqpd.storage.small import SmallBatches, small_batch
 from amqpd.wire import content
 
 SHARED_BYTES_MIN: Final = 4096  # larger bodies that several queues have are stored once
@@ -84,6 +85,7 @@ class Writer:
                 "INSERT INTO series SELECT i FROM n",
                 (RUN_MESSAGES_MAX,),
             )
+            self._small = SmallBatches(self._execute)
             found = self._execute("SELECT max(id) FROM main.bodies").fetchone()
             self._last_body_id = found[0] or 0
         self._appliers: dict[type, Callable[[Any], None]] = {
@@ -104,6 +106,12 @@ class Writer:
             StorageError: it cannot be said whether it was written. Nothing more may be promised.
         """
         if not batch.operations and not batch.changes:
+            return
+        small = small_batch(batch)
+        if small is not None:
+            self._synchronous(batch.promised)
+            with told(self._file):
+                self._small.commit(small)
             return
         self._commit_scratch(batch)
         with self.transaction(synced=batch.promised):
@@ -138,12 +146,16 @@ class Writer:
 
     def transaction(self, *, synced: bool) -> AbstractContextManager[None]:
         """A transaction; without `synced` the disk need not have it when it ends."""
+        self._synchronous(synced)
+        return transaction(self._connection, self._file)
+
+    def _synchronous(self, synced: bool) -> None:
+        """Whether what is committed next is synced."""
         wanted = self._sync if synced else "off" if self._sync == "off" else "normal"
         if wanted != self._synced:
             with told(self._file):
                 self._execute(f"PRAGMA main.synchronous = {wanted}")
             self._synced = wanted
-        return transaction(self._connection, self._file)
 
     # --- topology ---------------------------------------------------------------------------------
 
@@ -342,12 +354,6 @@ class Writer:
                 self._execute(f"DELETE FROM {schema}.gone WHERE first = ?", found[:1])
             return True
         return False
-
-
-def row_checksum(values: Iterable[Any]) -> int:
-    """The checksum of a row of the topology: the CRC-32 of its values as Python's `ascii` prints
-    them. `repr` would print new characters otherwise in the next Python."""
-    return crc32(ascii(tuple(values)).encode())
 
 
 def _listed(queue_id: int, numbers: list[int]) -> str:
