@@ -140,6 +140,7 @@ def make_scratch(connection: sqlite3.Connection) -> None:
 
 
 def empty_scratch(connection: sqlite3.Connection) -> None:
-    """Forgets what a scratch file holds."""
+    """Forgets what a scratch file holds; writes nothing, which may need room, if it is nothing."""
     for table in ("stored", "gone"):
-        connection.execute(f"DELETE FROM scratch.{table}")
+        if connection.execute(f"SELECT 1 FROM scratch.{table} LIMIT 1").fetchone():
+            connection.execute(f"DELETE FROM scratch.{table}")

@@ -243,6 +243,14 @@ def test_messages_can_be_settled_where_there_is_no_room(store: SqliteStore) -> N
     store.commit(batch(q2=changed(added=messages(10, first=101, size=1000))))
 
 
+def test_to_recover_what_is_there_needs_no_room(store: SqliteStore, tmp_path: Path) -> None:
+    filled(store, 10, queue_id=2)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("*-wal")}
+    assert len(before) == 2
+    store.recover()
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("*-wal")} == before
+
+
 def test_a_wal_gets_as_much_of_its_size_as_there_is_room_for(tmp_path: Path) -> None:
     file = tmp_path / "amqpd.db"
     wal_of(file).symlink_to("/dev/full")
