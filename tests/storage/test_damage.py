@@ -44,7 +44,7 @@ from amqpd.storage.errors import StorageError
 from amqpd.storage.memory import MemoryStore
 from amqpd.storage.wal import read_wal
 
-CASES = 20 * int(os.environ.get("AMQPD_EXAMPLES", "1"))
+CASES = 12 * int(os.environ.get("AMQPD_EXAMPLES", "1"))
 SEED = 0 if "AMQPD_EXAMPLES" not in os.environ else None  # others on every run, when many
 HOWS = ("closed", "crashed", "copied")
 COMMITS = 36

@@ -137,7 +137,7 @@ def both(tmp_path: Path) -> Iterator[Both]:
 # --- what a broker does ---------------------------------------------------------------------------
 
 
-@settings(max_examples=max(1, settings.default.max_examples // 5))
+@settings(max_examples=max(1, settings.default.max_examples // 8))
 @given(st.sampled_from((Config(), TINY_WINDOWS)), conversations(garbage=False), st.booleans())
 def test_a_broker_cannot_tell_one_store_from_the_other(
     config: Config, conversation: list[Act], in_order: bool
@@ -256,7 +256,7 @@ def steps(draw: st.DrawFn) -> list[Any]:
     return found
 
 
-@settings(max_examples=max(1, settings.default.max_examples // 4))
+@settings(max_examples=max(1, settings.default.max_examples // 6))
 @given(steps())
 def test_random_batches_leave_the_same_in_both(steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:
