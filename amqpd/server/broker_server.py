@@ -81,14 +81,15 @@ class BrokerServer:
         """Nothing can be kept any more: nothing may be promised."""
         log.error("the store has failed; nothing more is confirmed", error=str(error))
         self.store_failed.set()
-        self._relieve()
+        self.relieve()
 
     def _happened(self, happened: Callable[..., None], *arguments: object) -> None:
         self._guarded(happened, *arguments)
         self.turn()
-        self._relieve()
+        self.relieve()
 
-    def _relieve(self) -> None:
+    def relieve(self) -> None:
+        """Whoever is not read looks again whether that still holds."""
         self.relieved.set()
         self.relieved = trio.Event()
 

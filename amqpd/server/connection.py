@@ -147,6 +147,7 @@ class Connection:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._drained.set()
+            self._server.relieve()
 
     def _lost(self, error: OSError) -> None:
         """The socket broke. A client that is gone is no error of ours."""

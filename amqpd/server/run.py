@@ -140,6 +140,7 @@ async def _say_goodbye(server: BrokerServer, signals: AsyncIterator[int]) -> boo
     """Asks all clients to go; False if a second signal came before they had."""
     server.core.shutdown("shutdown", trio.current_time())
     server.turn()
+    server.relieve()
     hurried = False
 
     async def hurry(scope: trio.CancelScope) -> None:
