@@ -28,6 +28,10 @@ _TABLES: Final[tuple[tuple[str, Callable[..., Operation], tuple[int, ...]], ...]
     ("bindings", Bound, ()),
 )
 
+_SHARED_ROOTS: Final = (
+    "SELECT 1 FROM main.sqlite_schema WHERE rootpage > 0 GROUP BY rootpage HAVING count(*) > 1"
+)
+
 
 def recover(connection: sqlite3.Connection, file: Path) -> Recovered:
     """Reads the topology and the counters.
@@ -37,6 +41,8 @@ def recover(connection: sqlite3.Connection, file: Path) -> Recovered:
     """
     operations: list[Operation] = []
     with told(file):
+        if connection.execute(_SHARED_ROOTS).fetchone() is not None:
+            raise damaged_file(file, "two of its tables are in one place")
         for table, kind, truths in _TABLES:
             operations += [kind(*row) for row in _rows(connection, file, table, truths)]
         standings = {row[0]: Standing(*row[1:]) for row in _rows(connection, file, "standings")}

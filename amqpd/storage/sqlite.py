@@ -148,9 +148,7 @@ class SqliteStore:
         Raises:
             StoreFull, StorageError: as `commit`.
         """
-        if self._rest_to_copy or (idle and self.needs_checkpoint):
-            self._rest_to_copy = False
-            copy(self._writing, self.file)
+        if (self._rest_to_copy or (idle and self.needs_checkpoint)) and self._copy_rest():
             return True
         if not self._writer.swept:
             self._writer.sweep()
@@ -163,6 +161,14 @@ class SqliteStore:
         # The file is cut when all that was moved in it has been copied.
         self._rest_to_copy, self._shrunk = self._shrunk, False
         return self._rest_to_copy
+
+    def _copy_rest(self) -> bool:
+        """The short part of a checkpoint; whether anything could be copied. What another process
+        is still reading over cannot."""
+        self._rest_to_copy = False
+        before = self._checkpointer.bytes_to_copy
+        copy(self._writing, self.file)
+        return self._checkpointer.bytes_to_copy < before
 
     def close(self, *, in_order: bool = True) -> None:
         """Closes the file; may be called again.

@@ -36,7 +36,7 @@ class Listener(Protocol):
         """There is no room to write, or there is again."""
 
     def failed(self, error: Exception) -> None:
-        """Nothing more will be written or read."""
+        """Nothing more will be written."""
 
 
 class StoreThreads:
@@ -160,6 +160,7 @@ class StoreThreads:
                     self._post(self._listener.full, True)
                 full = True
                 if self._stopping.wait(self._full_pause_s):
+                    log.error("the disk stayed full: what has happened last is not kept")
                     self._failed = True
                     return False
             else:

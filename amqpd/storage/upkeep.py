@@ -70,8 +70,8 @@ class WalIndex:
 
 def preallocate_wal(file: Path, wal_bytes: int) -> int:
     """Gives a WAL its size beforehand, while nobody writes: commits that need not grow the file
-    take half the time. The size that it has then, which is less where room is short: what there is
-    has better uses."""
+    take half the time. The size that it has from then on at least, which is less where room is
+    short: what there is has better uses."""
     wal = os.open(wal_of(file), os.O_WRONLY | os.O_CLOEXEC)
     size = 0
     try:
@@ -85,7 +85,7 @@ def preallocate_wal(file: Path, wal_bytes: int) -> int:
             raise
     finally:
         os.close(wal)
-    return size
+    return min(size, wal_bytes)
 
 
 class Checkpointer:
@@ -107,6 +107,11 @@ class Checkpointer:
     def is_due(self) -> bool:
         """Whether there is enough to copy."""
         return any(index.bytes_to_copy > self._wal_bytes_high for index in self._indexes)
+
+    @property
+    def bytes_to_copy(self) -> int:
+        """How much there is to copy."""
+        return sum(index.bytes_to_copy for index in self._indexes)
 
     def copy(self) -> None:
         """Copies what is committed now, while others read and write.

@@ -24,6 +24,7 @@ from storing import (
 )
 
 from amqpd.broker.journal import QueueRemoved, Standing, VhostAdded
+from amqpd.storage.database import WAL_BYTES_KEPT
 from amqpd.storage.errors import StorageError, StoreFull
 from amqpd.storage.schema import APPLICATION_ID, VERSION
 from amqpd.storage.sqlite import SqliteStore
@@ -319,6 +320,25 @@ def test_a_wal_that_has_been_cut_is_noticed(store: SqliteStore, elsewhere: Path,
         assert read_all(crashed, 2) == plainly(written)
     crashed.close()
     crashed = opened(elsewhere)
+    assert crashed.wal_damage == ""
+    crashed.close()
+
+
+def test_a_wal_that_had_grown_and_begins_anew_has_not_been_cut(
+    store: SqliteStore, elsewhere: Path
+) -> None:
+    filled(store, 10, queue_id=2)
+    crash_image(store, elsewhere)
+    with (elsewhere / "amqpd.db-wal").open("ab") as wal:
+        wal.truncate(WAL_BYTES_KEPT + 1_000_000)
+    crashed = opened(elsewhere)
+    filled(crashed, 10, queue_id=3)
+    assert wal_of(crashed.file).stat().st_size == WAL_BYTES_KEPT
+    again = elsewhere / "again"
+    again.mkdir()
+    crash_image(crashed, again)
+    crashed.close()
+    crashed = opened(again)
     assert crashed.wal_damage == ""
     crashed.close()
 

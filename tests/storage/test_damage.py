@@ -6,6 +6,7 @@ transactions of a WAL cannot be told from a crash, and what is older than it is 
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -325,3 +326,74 @@ def test_a_damaged_wal_that_was_copied_already_brings_up_nothing_that_never_was(
         return harm(file, place, random)[0], COMMITS
 
     assert try_all(images["copied"], tmp_path, "-wal", do_harm, CASES)
+
+
+# --- pages that SQLite takes for well -------------------------------------------------------------
+
+PAGE_BYTES = 4096
+CELLS, RIGHTMOST, POINTERS = 3, 8, 12  # places in the head of an inner page
+
+
+class Pages:
+    """A file by its pages.
+
+    Source: SQLite, "Database File Format", section 1.6 (B-tree pages).
+    """
+
+    def __init__(self, file: Path, table: str) -> None:
+        connection = sqlite3.connect(file)
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        (root,) = connection.execute(query, (table,)).fetchone()
+        connection.close()
+        self._file = file
+        self._root = (root - 1) * PAGE_BYTES
+
+    def number(self, place: int, size: int) -> int:
+        """A number in the head of the table's first page."""
+        with self._file.open("rb") as opened:
+            opened.seek(self._root + place)
+            return int.from_bytes(opened.read(size), "big")
+
+    def put(self, place: int, size: int, number: int) -> None:
+        with self._file.open("r+b") as opened:
+            opened.seek(self._root + place)
+            opened.write(number.to_bytes(size, "big"))
+
+    def child(self, place: int) -> int:
+        """Where the number of a page below this one stands."""
+        return self.number(POINTERS + 2 * place, 2)
+
+
+@pytest.mark.parametrize("table", ["exchanges", "queues", "bindings", "standings", "gone"])
+def test_rows_that_are_missing_are_noticed(
+    images: dict[str, Image], tmp_path: Path, table: str
+) -> None:
+    pages = Pages(damaged_copy(images["closed"], tmp_path), table)
+    count = pages.number(CELLS, 2)
+    pages.put(CELLS, 2, count - 1)
+    assert check(images["closed"], tmp_path) == "refused"
+
+
+def test_a_table_in_the_place_of_another_is_noticed(
+    images: dict[str, Image], tmp_path: Path
+) -> None:
+    connection = sqlite3.connect(damaged_copy(images["closed"], tmp_path))
+    root = "SELECT rootpage FROM sqlite_schema WHERE name = 'bindings'"
+    connection.executescript(
+        "PRAGMA writable_schema = ON;"
+        f"UPDATE sqlite_schema SET rootpage = ({root}) WHERE name = 'vhosts'"
+    )
+    connection.close()
+    assert check(images["closed"], tmp_path) == "refused"
+
+
+def test_messages_that_come_twice_are_noticed(images: dict[str, Image], tmp_path: Path) -> None:
+    pages = Pages(damaged_copy(images["closed"], tmp_path), "stored")
+    pages.put(pages.child(1), 4, pages.number(pages.child(0), 4))
+    assert check(images["closed"], tmp_path) == "refused"
+
+
+def test_messages_of_another_queue_are_noticed(images: dict[str, Image], tmp_path: Path) -> None:
+    pages = Pages(damaged_copy(images["closed"], tmp_path), "stored")
+    pages.put(RIGHTMOST, 4, pages.number(pages.child(0), 4))
+    assert check(images["closed"], tmp_path) == "refused"

@@ -187,6 +187,7 @@ def test_a_checkpoint_does_not_wait_for_a_reader(store: SqliteStore) -> None:
     assert store.tidy(idle=False)
     assert reader.execute("SELECT count(*) FROM stored").fetchone() == (20,)
     assert store.needs_checkpoint  # what the reader must not see yet
+    assert not store.tidy(idle=True), "there is nothing that could be done meanwhile"
     reader.close()
     store.copy()
     assert not store.needs_checkpoint
