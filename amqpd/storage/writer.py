@@ -46,6 +46,7 @@ from amqpd.wire import content
 SHARED_BYTES_MIN: Final = 4096  # larger bodies that several queues have are stored once
 RUN_MESSAGES_MIN: Final = 4  # shorter runs are inserted row by row
 ROWS: Final = (64, 16, 4, 1)  # in one statement
+ID_MAX: Final = (1 << 63) - 1
 
 _COLUMNS: Final = "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum"
 # What is cut out of an empty blob is NULL.
@@ -128,6 +129,8 @@ class Writer:
         back. What is in the scratch file does not count until all is committed.
         """
         removed = [each.queue_id for each in batch.operations if isinstance(each, QueueRemoved)]
+        if removed and not self._has_spilled():
+            removed = []
         changed = [
             (queue_id, changes)
             for queue_id, changes in batch.changes.items()
@@ -139,10 +142,18 @@ class Writer:
             for queue_id in removed:
                 self._drop("scratch", *queue_ids(queue_id))
             for queue_id, changes in changed:
-                self._add("scratch", queue_id, changes.spilled, {}, batch.wall_ms)
+                self._spill(queue_id, changes.spilled, batch.wall_ms)
                 if changes.unspilled_below:
                     last = row_id(queue_id, changes.unspilled_below) - 1
                     self._drop("scratch", row_id(queue_id, 0), last)
+
+    def _spill(self, queue_id: int, messages: dict[int, Message], wall_ms: int) -> None:
+        if messages:
+            self._clear("scratch", row_id(queue_id, min(messages)), row_id(queue_id, max(messages)))
+            self._add("scratch", queue_id, messages, {}, wall_ms)
+
+    def _has_spilled(self) -> bool:
+        return self._execute("SELECT 1 FROM scratch.stored LIMIT 1").fetchone() is not None
 
     def transaction(self, *, synced: bool) -> AbstractContextManager[None]:
         """A transaction; without `synced` the disk need not have it when it ends."""
@@ -176,15 +187,8 @@ class Writer:
         self._execute("DELETE FROM main.bindings WHERE vhost = ? AND source = ?", removed)
 
     def _add_queue(self, added: QueueAdded) -> None:
-        # A queue may have had this number long ago, and its messages may not be swept up yet.
-        while not self.swept and self._has_gone(added.queue_id):
-            self._sweep_some()
+        self._clear("main", *queue_ids(added.queue_id))
         self._insert("queues")(added)
-
-    def _has_gone(self, queue_id: int) -> bool:
-        first, last = queue_ids(queue_id)
-        overlap = "SELECT 1 FROM main.gone WHERE first <= ? AND last >= ?"
-        return self._execute(overlap, (last, first)).fetchone() is not None
 
     def _remove_queue(self, removed: QueueRemoved) -> None:
         self._execute("DELETE FROM main.queues WHERE id = ?", removed)
@@ -336,24 +340,31 @@ class Writer:
     def sweep(self) -> None:
         """Deletes some of what is gone; `swept` says if that was the last."""
         with self.transaction(synced=False):
-            found = self._sweep_some()
+            found = self._sweep_some("main") or self._sweep_some("scratch")
         self.swept = not found
 
-    def _sweep_some(self) -> bool:
-        """Whether there was anything to delete."""
-        for schema in ("main", "scratch"):
-            found = self._execute(f"SELECT first, last FROM {schema}.gone LIMIT 1").fetchone()
-            if found is None:
-                continue
-            deleted = self._execute(
-                f"DELETE FROM {schema}.stored WHERE id IN (SELECT id FROM {schema}.stored "
-                "WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?)",
-                (*found, RUN_MESSAGES_MAX),
-            ).rowcount
-            if deleted < RUN_MESSAGES_MAX:
-                self._execute(f"DELETE FROM {schema}.gone WHERE first = ?", found[:1])
-            return True
-        return False
+    def _clear(self, schema: str, first: int, last: int) -> None:
+        """Makes a range of ids free: a queue may have had its number long ago, and what it had may
+        not be swept up yet."""
+        while not self.swept and self._sweep_some(schema, first, last):
+            pass
+
+    def _sweep_some(self, schema: str, first: int = 0, last: int = ID_MAX) -> bool:
+        """Deletes some of what is gone within a range of ids; whether there was anything."""
+        found = self._execute(
+            f"SELECT first, last FROM {schema}.gone WHERE first <= ? AND last >= ? LIMIT 1",
+            (last, first),
+        ).fetchone()
+        if found is None:
+            return False
+        deleted = self._execute(
+            f"DELETE FROM {schema}.stored WHERE id IN (SELECT id FROM {schema}.stored "
+            "WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?)",
+            (*found, RUN_MESSAGES_MAX),
+        ).rowcount
+        if deleted < RUN_MESSAGES_MAX:
+            self._execute(f"DELETE FROM {schema}.gone WHERE first = ?", found[:1])
+        return True
 
 
 def _listed(queue_id: int, numbers: list[int]) -> str:

@@ -320,6 +320,20 @@ def test_spilled_messages_are_read_between_kept_ones_and_do_not_outlive_the_brok
     assert read_all(both.file) == plainly(kept)
 
 
+def test_spilled_messages_go_with_their_queue_also_in_the_batch_that_they_come_in(
+    both: Both,
+) -> None:
+    one, two = messages(5, mode=1), messages(5, first=6, mode=1)
+    both.commit(batch(VhostAdded("/"), queue_added(1), queue_added(2)))
+    both.commit(batch(QueueRemoved(2), q1=changed(Standing(6, 0, 0), spilled=one)))
+    both.commit(batch(q1=changed(Standing(11, 0, 0), spilled=two)))
+    both.compare()
+    both.commit(batch(QueueRemoved(1)))
+    both.compare()
+    both.commit(batch(queue_added(1), q1=changed(spilled=messages(2, first=20, mode=1))))
+    both.compare()
+
+
 def test_spilled_messages_of_a_transient_queue_leave_nothing_behind(both: Both) -> None:
     both.commit(batch(q7=changed(None, spilled=messages(50, mode=1))))
     assert len(read_all(both.file, 7)) == 50
