@@ -116,22 +116,13 @@ class Core:
         """
         self.broker.now = now
         alarms = self.broker.alarms
-        if resource == "store":
-            self.broker.journal.is_stuck = on
         if on:
             alarms.add(resource)
-            self._let_go()
             return
         alarms.discard(resource)
         if not alarms:
             for session in list(self.sessions):
                 session.flow.relieved()
-
-    def _let_go(self) -> None:
-        """Consumers need not wait for a store without room."""
-        if self.broker.journal.is_stuck:
-            for session in list(self._promisers):
-                session.let_go()
 
     @property
     def is_settled(self) -> bool:
@@ -145,7 +136,7 @@ class Core:
     def stopped(self) -> None:
         """All clients have gone, and the broker stops when what is ready now is committed."""
         for queue in self.broker.queues.values():
-            queue.rest()
+            queue.stopped()
         self.flush()
 
     def shutdown(self, reason: str, now: float) -> None:

@@ -201,7 +201,6 @@ class Journal:
         ticket: of the open batch, the one that the next operation joins.
         committed: the last ticket that is durable.
         kept_ticket: the ticket after which all that must be kept so far is durable.
-        is_stuck: the store has no room to write.
         due: when the open batch has to be handed over at the latest, where that is put off.
     """
 
@@ -209,7 +208,6 @@ class Journal:
         self.ticket = 1
         self.committed = 0
         self.kept_ticket = 0
-        self.is_stuck = False
         self.due: float | None = None
         self._lazy_bytes_max = lazy_bytes_max
         self._promised = False
@@ -282,15 +280,11 @@ class Journal:
         for number in [each for each in changes.spilled if each < below]:
             del changes.spilled[number]
 
-    def mark(self, queue: Queue, *, promised: bool = True) -> None:
-        """The standing of the queue has changed.
-
-        Args:
-            promised: what is delivered from now on relies on it, so no failing power may take it
-                back.
-        """
+    def mark(self, queue: Queue) -> None:
+        """The standing of the queue has changed."""
         self._of(queue).marked = True
-        self._promised |= promised
+        # What is delivered from now on relies on it, so no failing power may take it back.
+        self._promised = True
 
     def remove(self, queue: Queue) -> None:
         """The queue is gone with all its messages."""

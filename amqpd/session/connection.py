@@ -261,11 +261,6 @@ class Session:
         self.output.hold(ticket)
         self.promisers[self] = None
 
-    def let_go(self) -> None:
-        """Says what was held back, as far as it promises nothing."""
-        self.output.let_go()
-        self.speakers[self] = None
-
     def take_output(self) -> bytes:
         """All bytes that may be sent now; each is handed out once."""
         return b"".join(self.take_pieces())

@@ -70,14 +70,6 @@ class Output:
         if not held:
             self.pieces = self._head
 
-    def let_go(self) -> None:
-        """Says what waits for a commit and promises nothing, up to the first promise."""
-        held = self._held
-        while held and held[0][1] is None:
-            self._head += held.popleft()[2]
-        if not held:
-            self.pieces = self._head
-
     @property
     def promises(self) -> bool:
         """Whether something waits for a commit."""

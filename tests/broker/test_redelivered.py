@@ -134,18 +134,11 @@ def test_a_message_that_is_stored_together_with_the_mark_is_handed_out_at_once()
 
 
 def filled() -> tuple[Harness, Client]:
-    """A queue of which many messages were delivered, and enough others to move the mark."""
+    """A queue of which the first message was delivered, and enough others to move the mark."""
     harness, client = declared()
-    client.ask(Basic.Qos(prefetch_count=AHEAD))
-    client.ask(Basic.Consume(queue="q", consumer_tag="first"))
-    publish(client, *[b"%d" % number for number in range(AHEAD + 1)])
     publish(client, *[b"%d" % number for number in range(AHEAD // 2 + 10)])
-    client.tell(Basic.Ack(delivery_tag=1))
+    client.ask(Basic.Get(queue="q"))
     harness.commit()
-    client.tell(Basic.Ack(delivery_tag=2))
-    harness.commit()
-    assert len(client.bodies()) == AHEAD + 2
-    client.ask(Basic.Qos(prefetch_count=0))
     return harness, client
 
 
@@ -164,27 +157,3 @@ def test_no_failing_power_takes_back_a_mark_that_deliveries_rely_on() -> None:
     harness.commits = False
     client.tell(Basic.Consume(queue="q", no_ack=True))
     assert [batch.promised for batch in harness.held] == [True]
-
-
-def test_messages_that_nobody_has_seen_come_back_as_new_when_the_last_consumer_has_gone() -> None:
-    harness, client = declared()
-    client.ask(Basic.Qos(prefetch_count=3))
-    client.ask(Basic.Consume(queue="q", consumer_tag="c"))
-    publish(client, b"a", b"b", b"c", b"d", b"e")
-    client.tell(Basic.Ack(delivery_tag=1))
-    client.ask(Basic.Cancel(consumer_tag="c"))
-    harness.commit()
-    harness = Harness(store=harness.store)
-    assert drained(harness) == [(b"b", True), (b"c", True), (b"d", True), (b"e", False)]
-
-
-def test_a_store_without_room_holds_no_consumer_up() -> None:
-    harness, client = declared()
-    publish(client, b"a", b"b")
-    harness.commit()
-    harness.commits = False
-    client.tell(Basic.Get(queue="q", no_ack=True))
-    assert client.bodies() == []
-    harness.core.alarmed("store", True, harness.now)
-    assert [told.body for told in client.heard()] == [b"a"]
-    assert client.ask(Basic.Get(queue="q", no_ack=True)).body == b"b"

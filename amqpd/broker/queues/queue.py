@@ -311,10 +311,11 @@ class Queue:
             self._journal.unspill(self, answer.read_below)
         return missing
 
-    def rest(self) -> None:
-        """Nobody takes messages any more, at least for now."""
-        if self.durable and self._handed_out.rest(self.backlog.head):
-            self._journal.mark(self, promised=False)
+    def stopped(self) -> None:
+        """The broker stops and nothing is unacknowledged: the mark can be exact."""
+        if self.durable and self._handed_out.below != self.backlog.head:
+            self._handed_out.below = self.backlog.head
+            self._journal.mark(self)
 
 
 def _which(

@@ -68,12 +68,8 @@ def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consum
     queue.selection.remove(consumer)
     if queue.exclusive_consumer is consumer:
         queue.exclusive_consumer = None
-    if queue.selection.consumers:
-        return
-    if queue.auto_delete:
+    if queue.auto_delete and not queue.selection.consumers:
         remove_queue(broker, actor, queue)
-    else:
-        queue.rest()
 
 
 def _unbind_all_to(broker: Broker, actor: Actor, destination: Destination) -> list[Exchange]:
