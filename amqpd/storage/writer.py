@@ -211,7 +211,10 @@ class Writer:
             self._add("main", queue_id, changes.added, shared, wall_ms)
         if changes.returned:
             self._execute(
-                f"UPDATE main.stored SET delivery_count = delivery_count + 1 WHERE id {_LISTED}",
+                # One may have come back several times.
+                "UPDATE main.stored SET delivery_count = delivery_count + times FROM "
+                "(SELECT value, count(*) AS times FROM json_each(?) GROUP BY value) "
+                "WHERE id = value",
                 (_listed(queue_id, changes.returned),),
             )
         if changes.damaged:

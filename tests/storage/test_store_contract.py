@@ -305,6 +305,14 @@ def test_what_is_added_and_taken_away_in_one_batch_is_never_there(both: Both) ->
     assert both.recover().operations == [VhostAdded("/"), again[2]]
 
 
+def test_a_message_may_come_back_several_times_in_one_batch(both: Both) -> None:
+    both.commit(batch(VhostAdded("/"), queue_added(), q1=changed(added=messages(5))))
+    both.commit(batch(q1=changed(returned=[2, 3, 2, 2, 5])))
+    both.commit(batch(q1=changed(returned=[3, 5, 5], settled=[5])))
+    both.compare()
+    assert both.memory.deliveries == {(1, 2): 3, (1, 3): 2}
+
+
 def test_spilled_messages_are_read_between_kept_ones_and_do_not_outlive_the_broker(
     both: Both,
 ) -> None:
