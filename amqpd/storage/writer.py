@@ -335,7 +335,8 @@ class Writer:
         """All messages of a range are gone; their rows are swept up later."""
         values = first, last
         self._execute(
-            f"INSERT OR REPLACE INTO {schema}.gone VALUES (?, ?, ?)",
+            f"INSERT INTO {schema}.gone VALUES (?, ?, ?) ON CONFLICT (first) DO UPDATE "
+            "SET last = excluded.last, checksum = excluded.checksum WHERE excluded.last > last",
             (*values, row_checksum(values)),
         )
         self.swept = False

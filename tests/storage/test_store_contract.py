@@ -305,6 +305,15 @@ def test_what_is_added_and_taken_away_in_one_batch_is_never_there(both: Both) ->
     assert both.recover().operations == [VhostAdded("/"), again[2]]
 
 
+def test_what_is_gone_stays_gone_when_a_part_of_it_goes_again(both: Both) -> None:
+    both.commit(batch(VhostAdded("/"), queue_added(), q1=changed(added=messages(10))))
+    for last in (4, 2, 6):
+        both.commit(batch(q1=changed(dropped=[(1, last)])))
+        both.compare()
+    while both.file.tidy(idle=True):
+        both.compare()
+
+
 def test_a_message_may_come_back_several_times_in_one_batch(both: Both) -> None:
     both.commit(batch(VhostAdded("/"), queue_added(), q1=changed(added=messages(5))))
     both.commit(batch(q1=changed(returned=[2, 3, 2, 2, 5])))
