@@ -59,8 +59,7 @@ class Broker:
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
         restore(self, recovered)
-        self._last_queue_id = max(self.queues, default=0)
-        self._last_queue_id = max(self._last_queue_id, recovered.last_queue_id)
+        self._last_queue_id = max((recovered.last_queue_id, *self.queues))
         self._add_configured()
 
     def _add_configured(self) -> None:

@@ -3,7 +3,7 @@
 Messages are taken in the order of their numbers, so one number says it for all of them: those below
 it were handed out. Keeping it up to date for every delivery would cost a write each; instead the
 store is told a number that is ahead of what was handed out, and told again before that is reached.
-After a crash up to AHEAD messages too many of a queue that had consumers count as redelivered.
+After a crash up to AHEAD messages too many of a queue that was read count as redelivered.
 """
 
 from amqpd.broker.journal import Journal
