@@ -114,6 +114,9 @@ def test_when_all_clients_have_gone_nothing_of_them_is_left(
                 links[act.client].send(encoders[act.client].encode(act))
         for link in links:
             link.close()
+    harness.fetches = True
+    harness.fetch()
+    harness.wait(61)  # until all messages with a TTL have expired, which is a minute there
     harness.commit()
     broker, vhost = harness.core.broker, harness.core.broker.vhosts["/"]
     assert harness.deadline is None

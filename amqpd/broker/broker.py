@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from random import Random
+from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.counters import Counters
@@ -11,6 +12,7 @@ from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
 from amqpd.broker.memory import Memory
+from amqpd.broker.message import Message, bodies_size
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue, Waiter
 from amqpd.broker.restore import NOTHING, Recovered, restore
@@ -19,9 +21,12 @@ from amqpd.broker.vhost import Vhost
 from amqpd.config import Config
 from amqpd.log import EventLog
 
+if TYPE_CHECKING:
+    from amqpd.broker.routing import Target
+
 log = EventLog("broker")
 
-QUEUE_IDS = 1 << 20  # so many queues can exist at one time
+QUEUE_IDS = 1 << 20  # so many lines of queues can exist at one time
 
 
 class Broker:
@@ -32,7 +37,9 @@ class Broker:
         epoch: wall time at `now` == 0, in seconds since 1970; only for what is stored or shown.
         alarms: what has run short: "memory", "disk", "store". Publishers wait while there is any.
         queues: those of all vhosts by their number in the store.
+        lines: the same by the numbers of all their lines.
         touched: queues with something to absorb or to dispatch; empty between turns.
+        letters: dead letters that have not come to their queues; empty between turns.
         fetches: what is wanted from the store.
         resumable: what was waiting for messages to be at hand, and can go on.
     """
@@ -53,14 +60,17 @@ class Broker:
         )
         self.alarms: set[str] = set()
         self.queues: dict[int, Queue] = {}
+        self.lines: dict[int, Queue] = {}
+        self.letters: deque[tuple[Target, list[Message]]] = deque()
         self.touched: deque[Queue | DirectReply] = deque()
         self.fetches: list[Fetch] = []
         self.resumable: list[Waiter] = []
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
         restore(self, recovered)
-        self._last_queue_id = max((recovered.last_queue_id, *self.queues))
+        self._last_queue_id = max((recovered.last_queue_id, *self.lines))
         self._add_configured()
+        self.settle_touched()
 
     def _add_configured(self) -> None:
         """The vhost and the user that the configuration names."""
@@ -79,20 +89,37 @@ class Broker:
         )
         self.users[user.name] = user
 
-    def next_queue_id(self) -> int:
-        """A number that no queue has; those of queues that are gone come again much later.
+    def next_queue_id(self, lines: int) -> int:
+        """A number that no queue has, nor the `lines - 1` that follow; those of queues that are
+        gone come again much later.
 
         Raises:
-            ChannelException: 406 if there are QUEUE_IDS queues already.
+            ChannelException: 406 if there are QUEUE_IDS lines of queues already.
         """
-        if len(self.queues) >= QUEUE_IDS - 1:
-            raise errors.precondition_failed(
-                f"cannot declare queue: queue limit in cluster ({QUEUE_IDS - 1}) is reached"
-            )
-        while True:
-            self._last_queue_id = (self._last_queue_id + 1) % QUEUE_IDS
-            if self._last_queue_id and self._last_queue_id not in self.queues:
-                return self._last_queue_id
+        first, tried = self._last_queue_id + 1, 0
+        while tried < 2 * QUEUE_IDS:
+            if first + lines > QUEUE_IDS:
+                tried, first = tried + QUEUE_IDS - first, 1
+            taken = [each for each in range(first, first + lines) if each in self.lines]
+            if not taken:
+                self._last_queue_id = first + lines - 1
+                return first
+            tried, first = tried + taken[-1] + 1 - first, taken[-1] + 1
+        raise errors.precondition_failed(
+            f"cannot declare queue: queue limit in cluster ({QUEUE_IDS - 1}) is reached"
+        )
+
+    def add(self, queue: Queue) -> None:
+        """Makes a queue known by its numbers."""
+        self.queues[queue.queue_id] = queue
+        for line in queue.backlog.lines:
+            self.lines[line.queue_id] = queue
+
+    def remove(self, queue: Queue) -> None:
+        """Forgets the numbers of a queue."""
+        del self.queues[queue.queue_id]
+        for line in queue.backlog.lines:
+            del self.lines[line.queue_id]
 
     def touch(self, queue: Queue | DirectReply) -> None:
         """The queue has something to absorb or may have something to dispatch."""
@@ -102,23 +129,40 @@ class Broker:
 
     def settle_touched(self) -> None:
         """Absorbs all inboxes and dispatches, in the order in which the queues were touched."""
+        while self.touched or self.letters:
+            if self.touched:
+                self.settle_queues()
+            else:
+                self._post(*self.letters.popleft())
+
+    def _post(self, target: Target, letters: list[Message]) -> None:
+        """Puts dead letters into the inbox of a queue, those that it does not refuse."""
+        if isinstance(target, Queue) and target.terms.refuses:
+            for letter in letters:
+                if not target.refuses(letter):
+                    self._put(target, [letter])
+        else:
+            self._put(target, letters)
+
+    def _put(self, target: Target, messages: list[Message]) -> None:
+        target.inbox += messages
+        target.inbox_bytes += bodies_size(messages)
+        self.touch(target)
+
+    def settle_queues(self) -> None:
+        """The same without dead letters, which wait."""
         while self.touched:
             queue = self.touched.popleft()
             queue.touched = False
             queue.absorb()
             queue.dispatch()
             if isinstance(queue, Queue) and (queue.backlog.behind or queue.waiters):
-                self._refill(queue)
-
-    def _refill(self, queue: Queue) -> None:
-        fetch = queue.refill()
-        if fetch is not None:
-            self.fetches.append(fetch)
-        self.resumable += queue.wake()
+                self.fetches += queue.refill()
+                self.resumable += queue.wake()
 
     def fetched(self, fetch: Fetch, answer: Fetched) -> None:
         """The store has answered a fetch."""
-        queue = self.queues.get(fetch.queue_id)
+        queue = self.lines.get(fetch.queue_id)
         if queue is None:
             return
         lost = queue.fetched(fetch, answer)

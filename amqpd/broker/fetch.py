@@ -1,5 +1,6 @@
 """Reading messages back from the store: what is asked for, and the answer."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from amqpd.broker.message import Message
@@ -13,6 +14,7 @@ class Fetch(NamedTuple):
         below: no message with this number or a larger one is wanted.
         messages_max: how many at most.
         bytes_max: how many bytes of bodies at most, but one message in any case.
+        dated: it matters when they were stored.
     """
 
     queue_id: int
@@ -20,6 +22,7 @@ class Fetch(NamedTuple):
     below: int
     messages_max: int
     bytes_max: int
+    dated: bool = False
 
 
 class Fetched(NamedTuple):
@@ -28,9 +31,12 @@ class Fetched(NamedTuple):
     Attributes:
         damaged: numbers of messages that are not as they were written.
         read_below: all stored messages with numbers from `Fetch.first` to below this are in here.
+        enqueued_ms: when each was stored, in milliseconds since 1970; empty if the fetch did not
+            ask for it and none of them has a TTL of its own.
     """
 
     numbers: list[int]
     messages: list[Message]
     damaged: list[int]
     read_below: int
+    enqueued_ms: Sequence[int] = ()

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from amqpd.broker.message import Message
 
 if TYPE_CHECKING:
-    from amqpd.broker.queues.queue import Queue
+    from amqpd.broker.queues.fifo import Fifo
 
 # What is remembered of a message that is on its way to the disk, beside its bytes.
-MESSAGE_OVERHEAD_BYTES = 200
+MESSAGE_OVERHEAD_BYTES = 205
 
 OPERATION_BYTES = 500  # the same of a declare or bind, about
 
@@ -58,19 +58,26 @@ class ExchangeRemoved(NamedTuple):
 
 
 class QueueAdded(NamedTuple):
-    """A durable queue was declared."""
+    """A durable queue was declared.
+
+    Attributes:
+        lines: how many lines its messages stand in. Each has a queue id of its own: that of the
+            queue, and those that follow.
+    """
 
     queue_id: int
     vhost: str
     name: str
     auto_delete: bool
     arguments: bytes
+    lines: int = 1
 
 
 class QueueRemoved(NamedTuple):
     """A durable queue is gone, and its messages."""
 
     queue_id: int
+    lines: int = 1
 
 
 class Bound(NamedTuple):
@@ -101,21 +108,23 @@ Operation = (
 
 
 class Standing(NamedTuple):
-    """What is kept of a durable queue beside its messages.
+    """What is kept of a line of a durable queue beside its messages.
 
     Attributes:
         next_number: of the next message.
         handed_out_below: messages with smaller numbers may have been delivered before.
         messages: how many are kept, ready and unacknowledged.
+        bytes: the size of their bodies.
     """
 
     next_number: int
     handed_out_below: int
     messages: int
+    bytes: int = 0
 
 
 class Changes:
-    """What has happened to the messages of one queue since the last hand-over.
+    """What has happened to the messages of one line of a queue since the last hand-over.
 
     Attributes:
         added: messages to keep, by number.
@@ -134,7 +143,7 @@ class Changes:
         "damaged",
         "dropped",
         "marked",
-        "queue",
+        "line",
         "returned",
         "settled",
         "spilled",
@@ -142,8 +151,8 @@ class Changes:
         "unspilled_below",
     )
 
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
+    def __init__(self, line: Fifo) -> None:
+        self.line = line
         self.added: dict[int, Message] = {}
         self.spilled: dict[int, Message] = {}
         self.settled: list[int] = []
@@ -236,74 +245,75 @@ class Journal:
         if ticket == self.ticket:
             self._promised = True
 
-    def add(self, queue: Queue, numbers: Sequence[int], messages: list[Message], size: int) -> None:
-        """Messages to keep have come into a durable queue; their bodies have `size` bytes."""
-        self._of(queue).added.update(zip(numbers, messages, strict=True))
+    def add(self, line: Fifo, numbers: Sequence[int], messages: list[Message], size: int) -> None:
+        """Messages to keep have come; their bodies have `size` bytes."""
+        self._of(line).added.update(zip(numbers, messages, strict=True))
         self._keep()
         self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
 
-    def spill(
-        self, queue: Queue, numbers: Sequence[int], messages: list[Message], size: int
-    ) -> None:
+    def spill(self, line: Fifo, numbers: Sequence[int], messages: list[Message], size: int) -> None:
         """Messages have no room in memory."""
-        self._of(queue).spilled.update(zip(numbers, messages, strict=True))
+        self._of(line).spilled.update(zip(numbers, messages, strict=True))
         self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
 
-    def settle(self, queue: Queue, numbers: list[int]) -> None:
+    def settle(self, line: Fifo, numbers: Sequence[int]) -> None:
         """Kept messages are gone."""
-        changes = self._of(queue)
+        changes = self._of(line)
         if changes.added:
             forget = changes.added.pop
             numbers = [number for number in numbers if forget(number, None) is None]
         changes.settled += numbers
 
-    def give_back(self, queue: Queue, numbers: list[int]) -> None:
+    def give_back(self, line: Fifo, numbers: list[int]) -> None:
         """Kept messages were delivered and have come back."""
-        self._of(queue).returned += numbers
+        self._of(line).returned += numbers
 
-    def set_aside(self, queue: Queue, numbers: list[int]) -> None:
+    def set_aside(self, line: Fifo, numbers: list[int]) -> None:
         """Kept messages turned out to be damaged; what is left of them is for a person to see."""
-        self._of(queue).damaged += numbers
+        self._of(line).damaged += numbers
 
-    def drop(self, queue: Queue, ranges: list[tuple[int, int]]) -> None:
+    def drop(self, line: Fifo, ranges: list[tuple[int, int]]) -> None:
         """All messages with numbers in these ranges, which ascend, are gone; both ends included."""
-        changes = self._of(queue)
+        changes = self._of(line)
         for waiting in (changes.added, changes.spilled):
             for number in [each for each in waiting if _is_within(ranges, each)]:
                 del waiting[number]
         changes.dropped += ranges
 
-    def unspill(self, queue: Queue, below: int) -> None:
+    def unspill(self, line: Fifo, below: int) -> None:
         """Spilled messages with smaller numbers are not needed any more."""
-        changes = self._of(queue)
+        changes = self._of(line)
         changes.unspilled_below = below
         for number in [each for each in changes.spilled if each < below]:
             del changes.spilled[number]
 
-    def mark(self, queue: Queue) -> None:
-        """The standing of the queue has changed."""
-        self._of(queue).marked = True
+    def mark(self, line: Fifo) -> None:
+        """The standing of the line has changed."""
+        self._of(line).marked = True
         # What is delivered from now on relies on it, so no failing power may take it back.
         self._promised = True
 
-    def remove(self, queue: Queue) -> None:
-        """The queue is gone with all its messages."""
-        self._changes.pop(queue.queue_id, None)
-        if queue.durable:
-            self.append(QueueRemoved(queue.queue_id))
-        elif queue.has_spilled:
-            self.unspill(queue, queue.backlog.next_number)
+    def remove(self, lines: Sequence[Fifo]) -> None:
+        """The queue with these lines is gone with all its messages."""
+        for line in lines:
+            self._changes.pop(line.queue_id, None)
+        if lines[0].durable:
+            self.append(QueueRemoved(lines[0].queue_id, len(lines)))
+            return
+        for line in lines:
+            if line.has_spilled:
+                self.unspill(line, line.window.next_number)
 
-    def _of(self, queue: Queue) -> Changes:
-        found = self._changes.get(queue.queue_id)
+    def _of(self, line: Fifo) -> Changes:
+        found = self._changes.get(line.queue_id)
         if found is None:
-            found = self._changes[queue.queue_id] = Changes(queue)
+            found = self._changes[line.queue_id] = Changes(line)
         return found
 
-    def uncommitted(self, queue: Queue) -> list[Changes]:
-        """The changes of a queue that are not committed, oldest first."""
-        flying = self._flying.changes.get(queue.queue_id) if self._flying else None
-        waiting = self._changes.get(queue.queue_id)
+    def uncommitted(self, line: Fifo) -> list[Changes]:
+        """The changes of a line that are not committed, oldest first."""
+        flying = self._flying.changes.get(line.queue_id) if self._flying else None
+        waiting = self._changes.get(line.queue_id)
         return [changes for changes in (flying, waiting) if changes is not None]
 
     @property
@@ -331,7 +341,7 @@ class Journal:
                 return None
         changes = {queue_id: each for queue_id, each in self._changes.items() if each.matters}
         for each in changes.values():
-            each.standing = each.queue.standing()
+            each.standing = each.line.standing()
         self._flying = Batch(
             self.ticket, int(wall_s * 1000), self._operations, changes, self._promised
         )

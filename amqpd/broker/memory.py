@@ -1,7 +1,7 @@
 """How much of all messages is held in memory, and how much of them one queue may hold."""
 
 # What a message costs in memory beside its body.
-MESSAGE_OVERHEAD_BYTES = 160
+MESSAGE_OVERHEAD_BYTES = 165
 
 # What every queue may hold, however full the memory is.
 WINDOW_BYTES_MIN = 65_536

@@ -9,9 +9,10 @@ shared between queues; what a queue knows of a message (its number, whether it w
 stands beside it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from amqpd.wire.content import Body
+from amqpd.wire.content import PIECE_OVERHEAD_BYTES, Body
 from amqpd.wire.prefixes import deliver_suffix
 
 Message = tuple["Envelope", bytes, Body, bool]
@@ -27,15 +28,27 @@ class Envelope:
     Attributes:
         exchange: name of the exchange, "" for the default exchange.
         routing_key: as the publisher gave it.
+        was_dead: they are dead letters: what their headers say of deaths is the broker's word.
         suffixes: ends of a basic.deliver frame, for first deliveries and for redeliveries.
     """
 
-    __slots__ = ("exchange", "routing_key", "suffixes")
+    __slots__ = ("exchange", "routing_key", "suffixes", "was_dead")
 
-    def __init__(self, exchange: str, routing_key: str) -> None:
+    def __init__(self, exchange: str, routing_key: str, *, was_dead: bool = False) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
+        self.was_dead = was_dead
         self.suffixes = (
             deliver_suffix(False, exchange, routing_key),
             deliver_suffix(True, exchange, routing_key),
         )
+
+
+def bodies_size(messages: Sequence[Message]) -> int:
+    """The size of the bodies of all messages, in bytes."""
+    return sum([len(message[BODY]) - PIECE_OVERHEAD_BYTES for message in messages if message[BODY]])
+
+
+def body_bytes(message: Message) -> int:
+    """The size of a message's body."""
+    return len(message[BODY]) - PIECE_OVERHEAD_BYTES if message[BODY] else 0

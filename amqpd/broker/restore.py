@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.broker.exchanges import registry
@@ -15,7 +16,7 @@ from amqpd.broker.journal import (
     Standing,
     VhostAdded,
 )
-from amqpd.broker.queues.classic import Classic
+from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import arguments_at
@@ -29,7 +30,7 @@ class Recovered(NamedTuple):
 
     Attributes:
         operations: that make the topology: vhosts, exchanges, queues, then bindings.
-        standings: of the queues, by queue id.
+        standings: of the lines of queues, by queue id.
         last_queue_id: larger ones were not used of late.
     """
 
@@ -53,8 +54,7 @@ def restore(broker: Broker, recovered: Recovered) -> None:
         elif isinstance(operation, ExchangeAdded):
             _restore_exchange(_vhost(broker, operation.vhost), operation)
         elif isinstance(operation, QueueAdded):
-            standing = recovered.standings.get(operation.queue_id, Standing(1, 0, 0))
-            _restore_queue(broker, operation, standing)
+            _restore_queue(broker, operation, recovered.standings)
         elif isinstance(operation, Bound):
             _restore_binding(_vhost(broker, operation.vhost), operation)
         else:
@@ -81,28 +81,23 @@ def _restore_exchange(vhost: Vhost, added: ExchangeAdded) -> None:
     )
 
 
-def _restore_queue(broker: Broker, added: QueueAdded, standing: Standing) -> None:
-    # The mark runs ahead of what was handed out, and what comes from now on is new.
-    seen_below = min(standing.handed_out_below, standing.next_number)
-    backlog = Classic(
-        broker.memory,
-        next_number=standing.next_number,
-        behind=standing.messages,
-        seen_below=seen_below,
-    )
+def _restore_queue(broker: Broker, added: QueueAdded, standings: Mapping[int, Standing]) -> None:
+    arguments = arguments_at(added.arguments, 0)
+    vhost = _vhost(broker, added.vhost)
+    backlog = kinds.backlog(broker, added.queue_id, arguments, durable=True, standings=standings)
     queue = Queue(
+        broker,
+        vhost,
         added.queue_id,
         added.name,
-        broker.journal,
         backlog,
         durable=True,
         auto_delete=added.auto_delete,
         exclusive_owner=None,
-        arguments=arguments_at(added.arguments, 0),
-        handed_out_below=seen_below,
+        arguments=arguments,
     )
-    _vhost(broker, added.vhost).queues[added.name] = queue
-    broker.queues[added.queue_id] = queue
+    vhost.queues[added.name] = queue
+    broker.add(queue)
 
 
 def _restore_binding(vhost: Vhost, bound: Bound) -> None:

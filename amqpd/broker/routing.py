@@ -9,7 +9,7 @@ distribution".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from amqpd import errors
 from amqpd.broker.exchanges.exchange import Exchange
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from amqpd.broker.queues.queue import Queue
     from amqpd.broker.vhost import Vhost
 
-    Target = Queue | DirectReply
+    Target: TypeAlias = Queue | DirectReply
 
 
 def route(

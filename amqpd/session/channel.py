@@ -124,6 +124,13 @@ class Channel:
             consumer.queue.release(consumer, numbers, [message for _, message in group])
             self.settled(consumer, len(group))
 
+    def reject(self, deliveries: Iterable[Delivery]) -> None:
+        """Deliveries were rejected, and are not to come back."""
+        for consumer, group in by_consumer(deliveries).items():
+            numbers = [number for number, _ in group]
+            consumer.queue.reject(consumer, numbers, [message for _, message in group])
+            self.settled(consumer, len(group))
+
     def requeue(self, deliveries: Iterable[Delivery]) -> None:
         """Deliveries go back to their queues."""
         for consumer, group in by_consumer(deliveries).items():

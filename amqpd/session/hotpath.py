@@ -64,7 +64,9 @@ def absorb(session: Session, data: bytes, offset: int) -> tuple[int, bool]:
             size = int.from_bytes(data[offset + 3 : offset + 7], "big")
             behind = offset + size + 8
             route = routes.get(data[offset:behind]) or _resolve(session, data[offset:behind])
-            if route is None or route.channel.transaction is not None or route.channel.assembly:
+            if route is None or route.may_be_refused:
+                return offset, False
+            if route.channel.transaction is not None or route.channel.assembly:
                 return offset, False
             taken, incomplete = _take_publishes(session, route, data, offset, behind)
             if taken == offset or incomplete:
@@ -142,7 +144,7 @@ def _take_publishes(
             offset += stride
         if len(batch) == started:
             break  # a wrong end octet
-        size += (len(batch) - started) * (stride - body_start)
+        size += (len(batch) - started) * body_bytes
         if not data.startswith(method, offset):
             break
     if batch:
@@ -161,7 +163,7 @@ def _resolve(session: Session, frame: bytes) -> Route | None:
     except errors.AmqpError:
         return None
     session.routes.remember(frame, route)
-    return None if route.mandatory and not route.queues else route
+    return None if route.may_be_refused or (route.mandatory and not route.queues) else route
 
 
 def _examine(session: Session, header: bytes) -> int:

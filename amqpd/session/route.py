@@ -28,9 +28,18 @@ class Route:
     Attributes:
         queues: for a message without headers.
         uses_headers: the headers have a say in where it goes.
+        may_be_refused: one of the queues may refuse the message, so each is looked at alone.
     """
 
-    __slots__ = ("channel", "envelope", "exchange", "mandatory", "queues", "uses_headers")
+    __slots__ = (
+        "channel",
+        "envelope",
+        "exchange",
+        "mandatory",
+        "may_be_refused",
+        "queues",
+        "uses_headers",
+    )
 
     def __init__(
         self, channel: Channel, exchange: Exchange, routing_key: str, mandatory: bool
@@ -41,6 +50,7 @@ class Route:
         self.envelope = Envelope(exchange.name, routing_key)
         self.queues: tuple[Target, ...]
         self.queues, self.uses_headers = route(channel.session.vhost, exchange, [routing_key], {})
+        self.may_be_refused = any(queue.terms.refuses for queue in self.queues)
 
 
 class Routes:

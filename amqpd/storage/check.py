@@ -266,7 +266,9 @@ class Check:
 
     def _count(self, connection: sqlite3.Connection, queue_id: int) -> tuple[bool, int, int]:
         """Whether a queue is there, how many messages it says that it has, and how many it has."""
-        is_there = connection.execute("SELECT 1 FROM queues WHERE id = ?", (queue_id,)).fetchone()
+        is_there = connection.execute(
+            "SELECT 1 FROM queues WHERE ? BETWEEN id AND id + lines - 1", (queue_id,)
+        ).fetchone()
         said = connection.execute(
             "SELECT messages FROM standings WHERE queue_id = ?", (queue_id,)
         ).fetchone()

@@ -157,7 +157,7 @@ class Export:
         for column, value in zip(TABLES[table].columns, row.values, strict=True):
             if column == "arguments":
                 self._define_arguments(found, table, value)
-            elif column != "id":
+            elif column not in ("id", "lines"):
                 is_truth = column in TABLES[table].truths
                 name = _RENAMED.get(column, column)
                 found[name] = value is True if is_truth else as_text(value)
@@ -207,7 +207,7 @@ class Export:
         works."""
         missing = 0
         for queue_id in filter(self._is_selected, self._names):
-            said = self._standings.get(queue_id, (0, 0, 0, 0))[3]
+            said = self._standings.get(queue_id, (0, 0, 0, 0, 0))[3]
             if isinstance(said, int):
                 missing += max(0, said - self._read[queue_id])
         return missing
@@ -229,7 +229,7 @@ class Export:
         found: dict[str, Any] = {"type": "message", "vhost": vhost, "queue": queue}
         if queue is None:
             found["queue_id"] = queue_id
-        below = self._standings.get(queue_id, (0, 0, 0, 0))[2]
+        below = self._standings.get(queue_id, (0, 0, 0, 0, 0))[2]
         found |= {
             "number": number,
             "exchange": as_text(row.exchange or b""),

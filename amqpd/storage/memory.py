@@ -24,8 +24,9 @@ from amqpd.broker.journal import (
     Unbound,
     VhostAdded,
 )
-from amqpd.broker.message import BODY, Message
+from amqpd.broker.message import BODY, HEADER, Message
 from amqpd.broker.restore import Recovered
+from amqpd.wire import content
 
 BindingKey = tuple[str, str, str, bytes]
 
@@ -43,6 +44,7 @@ class MemoryStore:
         spilled: messages that need not outlive the process, in the same way.
         deliveries: how often a message came back from a consumer, by queue and number.
         standings: by queue.
+        enqueued_ms: when the messages of a queue were stored, in milliseconds since 1970.
     """
 
     def __init__(self) -> None:
@@ -54,6 +56,7 @@ class MemoryStore:
         self.spilled: dict[int, dict[int, Message]] = {}
         self.deliveries: dict[tuple[int, int], int] = {}
         self.standings: dict[int, Standing] = {}
+        self.enqueued_ms: dict[int, dict[int, int]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             VhostAdded: self._add_vhost,
             ExchangeAdded: self._add_exchange,
@@ -69,7 +72,7 @@ class MemoryStore:
         for operation in batch.operations:
             self._appliers[type(operation)](operation)
         for queue_id, changes in batch.changes.items():
-            self._change(queue_id, changes)
+            self._change(queue_id, changes, batch.wall_ms)
         return batch.ticket
 
     def fetch(self, fetch: Fetch) -> Fetched:
@@ -85,7 +88,13 @@ class MemoryStore:
             numbers.append(number)
         complete = len(numbers) == len(wanted)
         read_below = fetch.below if complete else numbers[-1] + 1
-        return Fetched(numbers, [found[number] for number in numbers], [], read_below)
+        messages = [found[number] for number in numbers]
+        enqueued_ms = self.enqueued_ms.get(fetch.queue_id, {})
+        is_dated = fetch.dated or any(
+            content.flags(message[HEADER]) & content.EXPIRATION for message in messages
+        )
+        dates = [enqueued_ms[number] for number in numbers] if is_dated else []
+        return Fetched(numbers, messages, [], read_below, dates)
 
     def recover(self) -> Recovered:
         """What a broker finds that starts on this image; spilled messages are gone."""
@@ -99,7 +108,7 @@ class MemoryStore:
                 *bindings,
             ],
             dict(self.standings),
-            max(self.queues, default=0),
+            max(self.messages, default=0),
         )
 
     def _add_vhost(self, added: VhostAdded) -> None:
@@ -114,14 +123,17 @@ class MemoryStore:
 
     def _add_queue(self, added: QueueAdded) -> None:
         self.queues[added.queue_id] = added
-        self.messages[added.queue_id] = {}
+        for queue_id in range(added.queue_id, added.queue_id + added.lines):
+            self.messages[queue_id] = {}
 
     def _remove_queue(self, removed: QueueRemoved) -> None:
         del self.queues[removed.queue_id]
-        for number in self.messages.pop(removed.queue_id):
-            self.deliveries.pop((removed.queue_id, number), None)
-        self.spilled.pop(removed.queue_id, None)
-        self.standings.pop(removed.queue_id, None)
+        for queue_id in range(removed.queue_id, removed.queue_id + removed.lines):
+            for number in self.messages.pop(queue_id):
+                self.deliveries.pop((queue_id, number), None)
+            self.spilled.pop(queue_id, None)
+            self.standings.pop(queue_id, None)
+            self.enqueued_ms.pop(queue_id, None)
 
     def _bind(self, bound: Bound) -> None:
         self.bindings.setdefault((bound.vhost, bound.source), {})[_key(bound)] = bound
@@ -133,18 +145,23 @@ class MemoryStore:
         if not bindings:
             self.bindings.pop(source, None)
 
-    def _change(self, queue_id: int, changes: Changes) -> None:
+    def _change(self, queue_id: int, changes: Changes, wall_ms: int) -> None:
+        dates = self.enqueued_ms.setdefault(queue_id, {})
+        dates.update(dict.fromkeys([*changes.added, *changes.spilled], wall_ms))
         if changes.standing is not None:
             self.standings[queue_id] = changes.standing
-            self._change_kept(queue_id, changes)
+            self._change_kept(queue_id, changes, dates)
         spilled = self.spilled.setdefault(queue_id, {})
         spilled.update(changes.spilled)
         for number in [each for each in spilled if each < changes.unspilled_below]:
             del spilled[number]
+            dates.pop(number, None)
         if not spilled:
             del self.spilled[queue_id]
+        if not dates:
+            del self.enqueued_ms[queue_id]
 
-    def _change_kept(self, queue_id: int, changes: Changes) -> None:
+    def _change_kept(self, queue_id: int, changes: Changes, dates: dict[int, int]) -> None:
         messages = self.messages[queue_id]
         messages.update(changes.added)
         for number in changes.returned:
@@ -157,6 +174,7 @@ class MemoryStore:
             gone += ordered[bisect_left(ordered, first) : bisect_left(ordered, last + 1)]
         for number in gone:
             del messages[number]
+            dates.pop(number, None)
             self.deliveries.pop((queue_id, number), None)
 
 

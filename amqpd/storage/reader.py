@@ -8,7 +8,8 @@ the broker's loop.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -26,13 +27,19 @@ FIRST_LOOK: Final = 128  # messages whose sizes say how many more to look at
 
 _NUMBER: Final = (1 << NUMBER_BITS) - 1
 _BODY: Final = "coalesce(body, (SELECT b.body FROM main.bodies b WHERE b.id = body_id))"
-_COLUMNS: Final = f"id, exchange, routing_key, header, {_BODY} AS body, checksum"
+_COLUMNS: Final = (
+    f"id, exchange, routing_key, header, {_BODY} AS body, checksum, was_dead, enqueued_ms"
+)
 _GROUPS: Final = (
     "SELECT group_concat(id), exchange, routing_key, header, group_concat(body, ''), "
-    "group_concat(checksum, '') FROM ({}) GROUP BY exchange, routing_key, header"
+    "group_concat(checksum, ''), was_dead, group_concat(enqueued_ms) "
+    "FROM ({}) GROUP BY exchange, routing_key, header, was_dead"
 )
 
-Found = tuple[int, Message]
+Found = tuple[int, Message, int]  # id, message, and when it was stored if that matters, else 0
+
+# When a message was stored of which the file does not say it: it must not expire because of that.
+_UNKNOWN_MS: Final = 1 << 52
 
 
 class Reader:
@@ -44,7 +51,8 @@ class Reader:
         self._connection = connection
         self._execute = connection.execute
         self._file = file
-        self._envelopes: dict[tuple[bytes, bytes], Envelope] = {}
+        self._dated = False
+        self._envelopes: dict[tuple[bytes, bytes, bool], Envelope] = {}
 
     def fetch(self, fetch: Fetch) -> Fetched:
         """Reads messages back, as many as the fetch allows; what is damaged is left out.
@@ -56,16 +64,19 @@ class Reader:
         with told(self._file):
             where = self._where(first, last)
             end = self._end(fetch, where, first, last)
+            self._dated = fetch.dated
             found, damaged = self._read(where, first, last if end is None else end)
         found.sort(key=itemgetter(0))
-        numbers = [message_id & _NUMBER for message_id, _ in found]
+        numbers = [each[0] & _NUMBER for each in found]
         if len(set(numbers)) < len(numbers):
             raise damaged_file(self._file, "it has a message twice")
+        moments = [each[2] for each in found]
         return Fetched(
             numbers,
-            [message for _, message in found],
+            [each[1] for each in found],
             [message_id & _NUMBER for message_id in sorted(damaged)],
             fetch.below if end is None else (end & _NUMBER) + 1,
+            moments if any(moments) else (),
         )
 
     def _where(self, first: int, last: int) -> str:
@@ -112,7 +123,7 @@ class Reader:
             ids = [*map(int, row[0].split(b","))]
             if min(ids) < first or max(ids) > last:
                 raise damaged_file(self._file, "a message is not in its place")
-            bodies = _intact_bodies(ids, row)
+            bodies = _intact_bodies(ids, row[:6])
             if bodies:
                 self._add(found, row, ids, bodies)
             else:
@@ -123,17 +134,23 @@ class Reader:
         self, found: list[Found], row: Sequence[Any], ids: list[int], bodies: list[bytes]
     ) -> None:
         """Messages of one address and header."""
-        envelope, header = self._envelope(row[1], row[2]), row[3]
+        envelope, header = self._envelope(row[1], row[2], row[6] == 1), row[3]
         persistent = content.is_persistent(header)
-        found += zip(ids, [(envelope, header, body, persistent) for body in bodies], strict=True)
+        messages: list[Message] = [(envelope, header, body, persistent) for body in bodies]
+        moments: Iterable[int] = repeat(0)
+        if self._dated or content.flags(header) & content.EXPIRATION:
+            moments = _moments(row[7], len(ids))
+        found += zip(ids, messages, moments, strict=False)
 
-    def _envelope(self, exchange: bytes, routing_key: bytes) -> Envelope:
-        key = exchange, routing_key
+    def _envelope(self, exchange: bytes, routing_key: bytes, was_dead: bool) -> Envelope:
+        key = exchange, routing_key, was_dead
         envelope = self._envelopes.get(key)
         if envelope is None:
             if len(self._envelopes) >= ENVELOPES_MAX:
                 self._envelopes.clear()
-            envelope = self._envelopes[key] = Envelope(exchange.decode(), routing_key.decode())
+            envelope = self._envelopes[key] = Envelope(
+                exchange.decode(), routing_key.decode(), was_dead=was_dead
+            )
         return envelope
 
     def _read_singly(
@@ -143,10 +160,20 @@ class Reader:
         query = where.replace("{}", _COLUMNS)
         for message_id in ids:
             row = self._execute(query, (message_id, message_id)).fetchone()
-            if row is not None and is_intact(row):
-                self._add(found, row, [message_id], [row[4]])
+            if row is not None and is_intact(row[:6]):
+                stored = str(row[7]).encode()
+                self._add(found, [*row[:7], stored], [message_id], [row[4]])
             else:
                 damaged.append(message_id)
+
+
+def _moments(joined: Any, count: int) -> list[int]:
+    """So many times in milliseconds, from one piece."""
+    try:
+        found = [*map(int, joined.split(b","))]
+    except (AttributeError, ValueError):
+        found = []
+    return found if len(found) == count else [_UNKNOWN_MS] * count
 
 
 def is_intact(row: Sequence[Any]) -> bool:

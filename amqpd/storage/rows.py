@@ -30,9 +30,9 @@ def row_id(queue_id: int, number: int) -> int:
     return queue_id << NUMBER_BITS | number
 
 
-def queue_ids(queue_id: int) -> tuple[int, int]:
-    """The first and the last id that messages of a queue can have."""
-    return row_id(queue_id, 0), row_id(queue_id + 1, 0) - 1
+def queue_ids(queue_id: int, lines: int = 1) -> tuple[int, int]:
+    """The first and the last id that messages of a queue, or of a line of it, can have."""
+    return row_id(queue_id, 0), row_id(queue_id + lines, 0) - 1
 
 
 def seed(exchange: bytes, routing_key: bytes, header: bytes) -> int:

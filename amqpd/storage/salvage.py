@@ -20,6 +20,8 @@ ROWS_MAX: Final = 1000  # read at once
 BYTES_MAX: Final = 4_194_304
 ID_MIN: Final = -(2**63)
 ID_MAX: Final = 2**63 - 1
+QUEUE_ID_MAX: Final = ID_MAX >> NUMBER_BITS
+LINES_MAX: Final = 256
 
 _BODY: Final = "coalesce(body, (SELECT b.body FROM bodies b WHERE b.id = body_id))"
 _COLUMNS: Final = (
@@ -310,11 +312,11 @@ TABLES: Final = {
         ("auto_delete", "internal"),
     ),
     "queues": TableShape(
-        ("id", "vhost", "name", "auto_delete", "arguments"), ("id",), ("auto_delete",)
+        ("id", "vhost", "name", "auto_delete", "arguments", "lines"), ("id",), ("auto_delete",)
     ),
     "bindings": TableShape(_BINDING, _BINDING, ()),
     "standings": TableShape(
-        ("queue_id", "next_number", "handed_out_below", "messages"), ("queue_id",), ()
+        ("queue_id", "next_number", "handed_out_below", "messages", "bytes"), ("queue_id",), ()
     ),
     "gone": TableShape(("first", "last"), ("first",), ()),
 }
@@ -357,17 +359,20 @@ QueueNames = dict[int, tuple[str, str]]
 
 
 def queue_names(connection: sqlite3.Connection, file: Path, queues: TopologyTable) -> QueueNames:
-    """Vhost and name of each queue by its number, from wherever they can be read."""
+    """Vhost and name of each queue by the numbers of its lines, from wherever they can be read."""
     found: QueueNames = {}
     try:
         # The index that keeps names unique has all three, on pages of its own.
-        rows = connection.execute("SELECT id, vhost, name FROM queues").fetchall()
+        rows = connection.execute("SELECT id, vhost, name, 1 FROM queues").fetchall()
     except UNREADABLE as error:
         insist_on_damage(error, file)
         rows = []
-    for queue_id, vhost, name in [*rows, *(row.values[:3] for row in queues.rows)]:
-        if isinstance(queue_id, int) and 0 <= queue_id <= ID_MAX >> NUMBER_BITS:
-            found[queue_id] = as_text(vhost), as_text(name)
+    whole = [(*row.values[:3], row.values[5]) for row in queues.rows]
+    for queue_id, vhost, name, lines in [*rows, *whole]:
+        if isinstance(queue_id, int) and 0 <= queue_id <= QUEUE_ID_MAX:
+            last = queue_id + (lines if isinstance(lines, int) and 0 < lines <= LINES_MAX else 1)
+            for each in range(queue_id, last):
+                found[each] = as_text(vhost), as_text(name)
     return found
 
 
@@ -378,7 +383,7 @@ def learn_queue(
     if queue_id in names:
         return
     try:
-        query = "SELECT vhost, name FROM queues WHERE id = ?"
+        query = "SELECT vhost, name FROM queues WHERE ? BETWEEN id AND id + lines - 1"
         found = connection.execute(query, (queue_id,)).fetchone()
     except UNREADABLE as error:
         insist_on_damage(error, file)

@@ -29,12 +29,12 @@ CREATE TABLE exchanges (
 ) WITHOUT ROWID;
 CREATE TABLE queues (
     id INTEGER PRIMARY KEY, vhost TEXT NOT NULL, name TEXT NOT NULL, auto_delete INTEGER NOT NULL,
-    arguments BLOB NOT NULL, checksum INTEGER NOT NULL,
+    arguments BLOB NOT NULL, lines INTEGER NOT NULL, checksum INTEGER NOT NULL,
     UNIQUE (vhost, name)
 );
 CREATE TABLE standings (
     queue_id INTEGER PRIMARY KEY, next_number INTEGER NOT NULL, handed_out_below INTEGER NOT NULL,
-    messages INTEGER NOT NULL, checksum INTEGER NOT NULL
+    messages INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum INTEGER NOT NULL
 );
 CREATE TABLE bindings (
     vhost TEXT NOT NULL, source TEXT NOT NULL, destination_kind TEXT NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE stored (
     id INTEGER PRIMARY KEY, exchange TEXT NOT NULL, routing_key TEXT NOT NULL,
     header BLOB NOT NULL, body BLOB, body_id INTEGER, size INTEGER NOT NULL,
     enqueued_ms INTEGER NOT NULL, delivery_count INTEGER NOT NULL DEFAULT 0,
-    checksum BLOB NOT NULL
+    was_dead INTEGER NOT NULL DEFAULT 0, checksum BLOB NOT NULL
 );
 CREATE TABLE gone (
     first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL
@@ -71,8 +71,9 @@ CREATE TABLE damaged (
 """
 
 _NUMBER: Final = f"s.id & {(1 << NUMBER_BITS) - 1}"
+# The lines of a queue have the numbers behind its own.
 _IS_OF_QUEUE: Final = (
-    f"s.id BETWEEN q.id << {NUMBER_BITS} AND q.id << {NUMBER_BITS} | {(1 << NUMBER_BITS) - 1}"
+    f"s.id BETWEEN q.id << {NUMBER_BITS} AND (q.id + q.lines << {NUMBER_BITS}) - 1"
 )
 _IS_GONE: Final = "EXISTS (SELECT 1 FROM gone g WHERE s.id BETWEEN g.first AND g.last)"
 _ENQUEUED_AT: Final = "strftime('%Y-%m-%d %H:%M:%f', s.enqueued_ms / 1000.0, 'unixepoch')"
@@ -90,15 +91,18 @@ SELECT q.vhost AS vhost, q.name AS queue, {_NUMBER} AS number,
     s.header AS header
 FROM queues q
 CROSS JOIN stored s ON {_IS_OF_QUEUE}
-LEFT JOIN standings t ON t.queue_id = q.id
+LEFT JOIN standings t ON t.queue_id = s.id >> {NUMBER_BITS}
 LEFT JOIN bodies b ON b.id = s.body_id
 WHERE NOT {_IS_GONE};
 CREATE VIEW queue_lengths AS
-SELECT q.vhost AS vhost, q.name AS queue, coalesce(t.messages, 0) AS messages, (
+SELECT q.vhost AS vhost, q.name AS queue, (
+    SELECT coalesce(sum(t.messages), 0) FROM standings t
+    WHERE t.queue_id BETWEEN q.id AND q.id + q.lines - 1
+) AS messages, (
     SELECT {_ENQUEUED_AT} FROM stored s
     WHERE {_IS_OF_QUEUE} AND NOT {_IS_GONE} ORDER BY s.id LIMIT 1
 ) AS oldest_at
-FROM queues q LEFT JOIN standings t ON t.queue_id = q.id;
+FROM queues q;
 """
 
 

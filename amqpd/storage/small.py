@@ -27,26 +27,28 @@ MESSAGES_MAX: Final = 256  # larger batches do not notice what statements cost
 _VIEW: Final = """
 CREATE TEMP VIEW small_batch AS SELECT 0 AS first, '' AS exchange, '' AS routing_key, x'' AS header,
     x'' AS bodies, 0 AS stride, 0 AS size, 0 AS enqueued_ms, x'' AS checksums, 0 AS count,
-    0 AS settled_first, 0 AS settled_last, 0 AS queue_id, 0 AS next_number, 0 AS handed_out_below,
-    0 AS messages, 0 AS checksum
+    0 AS was_dead, 0 AS settled_first, 0 AS settled_last, 0 AS queue_id, 0 AS next_number,
+    0 AS handed_out_below, 0 AS messages, 0 AS bytes, 0 AS checksum
 """
 # Names in a trigger are never qualified; they are looked for in the file before the scratch file.
 _TRIGGER: Final = f"""
 CREATE TEMP TRIGGER small_batch_comes INSTEAD OF INSERT ON small_batch BEGIN
-    INSERT INTO stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum)
-        SELECT NEW.first + i, NEW.exchange, NEW.routing_key, NEW.header,
+    INSERT INTO stored (
+            id, exchange, routing_key, header, body, size, enqueued_ms, checksum, was_dead
+        ) SELECT NEW.first + i, NEW.exchange, NEW.routing_key, NEW.header,
             substr(NEW.bodies, i * NEW.stride + 1, NEW.stride), NEW.size, NEW.enqueued_ms,
-            substr(NEW.checksums, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES})
+            substr(NEW.checksums, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}), NEW.was_dead
         FROM series WHERE i < NEW.count;
     DELETE FROM stored WHERE id BETWEEN NEW.settled_first AND NEW.settled_last;
     INSERT OR REPLACE INTO standings VALUES
-        (NEW.queue_id, NEW.next_number, NEW.handed_out_below, NEW.messages, NEW.checksum);
+        (NEW.queue_id, NEW.next_number, NEW.handed_out_below, NEW.messages, NEW.bytes,
+            NEW.checksum);
 END
 """
-_INSERT: Final = f"INSERT INTO small_batch VALUES ({', '.join('?' * 17)})"
+_INSERT: Final = f"INSERT INTO small_batch VALUES ({', '.join('?' * 19)})"
 
 Values = tuple[Any, ...]
-_NO_RUN: Final[Values] = (0, "", "", b"", b"", 0, 0, 0, b"", 0)
+_NO_RUN: Final[Values] = (0, "", "", b"", b"", 0, 0, 0, b"", 0, 0)
 _NONE_SETTLED: Final[Values] = (0, -1)
 
 
@@ -101,7 +103,7 @@ def _run(queue_id: int, changes: Changes, wall_ms: int) -> Values | None:
     checks = checksums(range(first, first + count), bodies, start)
     return (
         *(first, exchange, key, run.header, b"".join(bodies), len(bodies[0])),
-        *(content.body_size(run.header), wall_ms, checks, count),
+        *(content.body_size(run.header), wall_ms, checks, count, run.envelope.was_dead),
     )
 
 

@@ -48,18 +48,21 @@ RUN_MESSAGES_MIN: Final = 4  # shorter runs are inserted row by row
 ROWS: Final = (64, 16, 4, 1)  # in one statement
 ID_MAX: Final = (1 << 63) - 1
 
-_COLUMNS: Final = "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum"
+_COLUMNS: Final = (
+    "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum, was_dead"
+)
 # What is cut out of an empty blob is NULL.
 _RUN: Final = (
-    ".stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum) "
+    ".stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum, was_dead) "
     "SELECT ?1 + i, ?2, ?3, ?4, coalesce(substr(?5, i * ?6 + 1, ?6), x''), ?7, ?8, "
-    f"substr(?9, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}) FROM temp.series WHERE i < ?10"
+    f"substr(?9, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}), ?11 "
+    "FROM temp.series WHERE i < ?10"
 )
 # What is spilled may be written a second time.
 _INTO: Final = {"main": "INSERT INTO main", "scratch": "INSERT OR REPLACE INTO scratch"}
 _LISTED: Final = "IN (SELECT value FROM json_each(?))"
 
-Row = tuple[int, str, str, bytes, Piece | None, int | None, int, int, bytes]
+Row = tuple[int, str, str, bytes, Piece | None, int | None, int, int, bytes, bool]
 
 
 class Writer:
@@ -128,7 +131,7 @@ class Writer:
         A commit of two files is not one: where the second has no room, the first cannot be taken
         back. What is in the scratch file does not count until all is committed.
         """
-        removed = [each.queue_id for each in batch.operations if isinstance(each, QueueRemoved)]
+        removed = [each for each in batch.operations if isinstance(each, QueueRemoved)]
         if removed and not self._has_spilled():
             removed = []
         changed = [
@@ -139,8 +142,8 @@ class Writer:
         if not removed and not changed:
             return
         with transaction(self._connection, self._file):
-            for queue_id in removed:
-                self._drop("scratch", *queue_ids(queue_id))
+            for each in removed:
+                self._drop("scratch", *queue_ids(each.queue_id, each.lines))
             for queue_id, changes in changed:
                 self._spill(queue_id, changes.spilled, batch.wall_ms)
                 if changes.unspilled_below:
@@ -187,13 +190,16 @@ class Writer:
         self._execute("DELETE FROM main.bindings WHERE vhost = ? AND source = ?", removed)
 
     def _add_queue(self, added: QueueAdded) -> None:
-        self._clear("main", *queue_ids(added.queue_id))
+        self._clear("main", *queue_ids(added.queue_id, added.lines))
         self._insert("queues")(added)
 
     def _remove_queue(self, removed: QueueRemoved) -> None:
-        self._execute("DELETE FROM main.queues WHERE id = ?", removed)
-        self._execute("DELETE FROM main.standings WHERE queue_id = ?", removed)
-        self._drop("main", *queue_ids(removed.queue_id))
+        first, lines = removed
+        self._execute("DELETE FROM main.queues WHERE id = ?", (first,))
+        self._execute(
+            "DELETE FROM main.standings WHERE queue_id BETWEEN ? AND ?", (first, first + lines - 1)
+        )
+        self._drop("main", *queue_ids(first, lines))
 
     def _unbind(self, unbound: Unbound) -> None:
         self._execute(
@@ -229,7 +235,7 @@ class Writer:
     def _stand(self, queue_id: int, standing: Standing) -> None:
         values = (queue_id, *standing)
         self._execute(
-            "INSERT OR REPLACE INTO main.standings VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO main.standings VALUES (?, ?, ?, ?, ?, ?)",
             (*values, row_checksum(values)),
         )
 
@@ -272,13 +278,14 @@ class Writer:
                 wall_ms,
                 checksums(range(first, first + len(bodies)), bodies, start),
                 len(bodies),
+                run.envelope.was_dead,
             ),
         )
 
     def _insert_rows(self, schema: str, rows: list[Row]) -> None:
         place = 0
         for count in ROWS:
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
             statement = f"{_INTO[schema]}.stored ({_COLUMNS}) VALUES {marks}"
             while len(rows) - place >= count:
                 values = [value for row in rows[place : place + count] for value in row]
@@ -397,4 +404,5 @@ def _row(
         content.body_size(header),
         wall_ms,
         checksums((message_id,), (piece,), start),
+        envelope.was_dead,
     )

@@ -54,6 +54,7 @@ KNOWN_FLAGS = 0xFFFC
 
 PERSISTENT = 2  # the delivery mode
 LARGE_BODY_BYTES = 1_048_576
+PIECE_OVERHEAD_BYTES = 5  # of a body piece: the size before the payload, and the end octet
 
 
 def header_piece(payload: bytes) -> bytes:
@@ -176,12 +177,51 @@ def headers(header: bytes) -> Arguments:
 
 
 def with_short_string(header: bytes, bit: int, value: str) -> bytes:
-    """The header with the value of a short-string property that it has replaced."""
-    place = locate(header, bit)
-    if place is None:
-        raise ValueError("the header has no such property")
+    """The header with another value of a short-string property."""
     data = value.encode()
-    return _resized(header[: place[0]] + bytes((len(data),)) + data + header[place[1] :])
+    return with_property(header, bit, bytes((len(data),)) + data)
+
+
+def with_property(header: bytes, bit: int, encoded: bytes) -> bytes:
+    """The header with a property as it is encoded here, instead of the one that it has, if any."""
+    return _spliced(header, bit, flags(header) | bit, encoded)
+
+
+def without_property(header: bytes, bit: int) -> bytes:
+    """The header without a property; all other bytes as they were."""
+    return _spliced(header, bit, flags(header) & ~bit, b"")
+
+
+def _spliced(header: bytes, bit: int, present: int, encoded: bytes) -> bytes:
+    start = end = PROPERTIES_OFFSET
+    had = flags(header)
+    for this, kind in LAYOUT:
+        if this == bit:
+            end = _end_of(header, kind, start) if had & this else start
+            break
+        if had & this:
+            start = _end_of(header, kind, start)
+    new_flags = present.to_bytes(2, "big")
+    return _resized(
+        header[:FLAGS_OFFSET] + new_flags + header[PROPERTIES_OFFSET:start] + encoded + header[end:]
+    )
+
+
+def header_entries(header: bytes) -> list[tuple[str, bytes]]:
+    """The entries of the headers table by name, each with all of its bytes."""
+    place = locate(header, HEADERS)
+    if place is None:
+        return []
+    found, _ = tables.entries(header, place[0])
+    return [(entry.name, header[entry.start : entry.end]) for entry in found]
+
+
+def with_header_entries(header: bytes, entries: Sequence[bytes]) -> bytes:
+    """The header with a headers table of just these entries; without one if there are none."""
+    if not entries:
+        return without_property(header, HEADERS)
+    table = b"".join(entries)
+    return with_property(header, HEADERS, len(table).to_bytes(4, "big") + table)
 
 
 def without_header_entry(header: bytes, name: str) -> bytes:

@@ -8,6 +8,7 @@ from amqpd.wire.constants import FRAME_END_BYTE
 
 _DELIVER = b"\x00\x3c\x00\x3c"
 _ACK = b"\x00\x00\x00\x0d\x00\x3c\x00\x50"
+_NACK = b"\x00\x00\x00\x0d\x00\x3c\x00\x78"
 
 
 def short(text: str) -> bytes:
@@ -36,3 +37,9 @@ def ack_prefix(channel: int) -> bytes:
 def ack(channel: int, tag: int, multiple: bool) -> bytes:
     """A whole basic.ack frame, as the broker sends it to confirm publishes."""
     return ack_prefix(channel) + tag.to_bytes(8, "big") + bytes((multiple,)) + FRAME_END_BYTE
+
+
+def nack(channel: int, tag: int) -> bytes:
+    """A whole basic.nack frame, as the broker sends it when a queue refuses a publish."""
+    number = channel.to_bytes(2, "big")
+    return b"\x01" + number + _NACK + tag.to_bytes(8, "big") + b"\x00" + FRAME_END_BYTE

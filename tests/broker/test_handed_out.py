@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpd.broker.journal import Journal
-from amqpd.broker.queues.classic import Run
 from amqpd.broker.queues.handed_out import HandedOut
+from amqpd.broker.queues.window import Run
 
 AHEAD = 6
 

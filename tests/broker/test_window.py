@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES as OVERHEAD
 from amqpd.broker.memory import Memory
-from amqpd.broker.message import BODY, PERSISTENT, Envelope, Message
-from amqpd.broker.queues.classic import Classic
+from amqpd.broker.message import (
+    BODY,
+    PERSISTENT,
+    Envelope,
+    Message,
+    bodies_size,
+    body_bytes,
+)
+from amqpd.broker.queues.window import Window
 
 ENVELOPE = Envelope("", "q")
 QUEUE_MAX = (2000, 100_000)
@@ -39,6 +46,7 @@ class Model:
         ready: numbers of the ready messages, without those that the store has lost.
         behind: those of them that stand behind the window, with the messages.
         window: those of them that are in memory and were never taken, with the messages.
+        is_harmed: the store has lost or spoilt something.
         lost: numbers of messages that the store does not have and that were not missed yet.
     """
 
@@ -47,8 +55,12 @@ class Model:
         self.memory = Memory(queue_max, ALL_MAX)
         self.others_hold = 0
         self.behind = {number: message(number, 12) for number in range(1, seen + fresh + 1)}
-        self.backlog = Classic(
-            self.memory, next_number=seen + fresh + 1, behind=seen + fresh, seen_below=seen + 1
+        self.backlog = Window(
+            self.memory,
+            next_number=seen + fresh + 1,
+            behind=seen + fresh,
+            behind_bytes=bodies_size([*self.behind.values()]),
+            seen_below=seen + 1,
         )
         self.ready = sorted(self.behind)
         self.before = set(range(1, seen + 1))
@@ -57,6 +69,7 @@ class Model:
         self.taken: dict[int, Message] = {}
         self.returned: dict[int, Message] = {}
         self.fetches: list[Fetch] = []
+        self.is_harmed = False
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -92,7 +105,7 @@ class Model:
     def give_back(self, count: int, last: bool) -> None:
         chosen = [*self.taken][-count:] if last else [*self.taken][:count]
         back = {number: self.taken.pop(number) for number in chosen}
-        self.backlog.give_back(back.items())
+        self.backlog.give_back([*back.items()])
         self.returned |= back
         self.before.update(back)
         self.ready = sorted([*self.ready, *back])
@@ -127,17 +140,18 @@ class Model:
                 damaged.append(number)
             else:
                 self.lost[number] = gone  # of what was spilled the store keeps no remains
-        missing, kept = self.backlog.fetched(self.found(fetch, wanted, damaged))
+        missing = self.backlog.fetched(self.found(fetch, wanted, damaged))
+        self.is_harmed |= harm >= 8
         if not self.behind:
-            assert (missing, kept) == (len(self.lost), count_kept(self.lost))
+            assert missing[:2] == (len(self.lost), count_kept(self.lost))
             self.lost.clear()
-        assert missing == 0 or not self.behind
+        assert missing.messages == 0 or not self.behind
 
     def found(self, fetch: Fetch, wanted: list[int], damaged: list[int]) -> Fetched:
         """As much of what is wanted as the fetch allows; it is in the window then."""
         size, read_below = 0, fetch.below
         for place, number in enumerate(wanted):
-            size += len(self.behind[number][BODY])
+            size += body_bytes(self.behind[number])
             if place and size > fetch.bytes_max:
                 wanted, read_below = wanted[:place], number
                 break
@@ -153,6 +167,11 @@ class Model:
         assert gone.keys() - self.lost.keys() <= set(numbers)
         assert not self.taken.keys() & set(numbers)
         assert (purged.messages, purged.kept) == (len(gone), count_kept(gone))
+        if not self.is_harmed:
+            assert purged.kept_bytes == bodies_size(
+                [each for each in gone.values() if each[PERSISTENT]]
+            )
+        self.is_harmed = False
         for each in (self.ready, self.returned, self.window, self.behind, self.lost):
             each.clear()
 
@@ -167,8 +186,11 @@ class Model:
         backlog = self.backlog
         assert backlog.ready == len(self.ready) + len(self.lost)
         assert backlog.behind == len(self.behind) + len(self.lost)
+        if not self.is_harmed:  # it is not known how large that was which is missing
+            there = self.returned | self.window | self.behind
+            assert backlog.ready_bytes == bodies_size([*there.values()])
         assert self.memory.held - self.others_hold == cost(self.window)
-        bodies = sum(len(each[BODY]) for each in self.window.values())
+        bodies = bodies_size([*self.window.values()])
         assert bodies <= self.memory.queue_max + PUT_MAX
 
     def drain(self) -> None:
@@ -185,7 +207,7 @@ class Model:
 
 def message(number: int, size: int) -> Message:
     """A message that carries its own number; recovered ones, of 12 bytes, are all persistent."""
-    return ENVELOPE, b"", b"%d" % number + b"." * size, number % 3 > 0 or size == 12
+    return ENVELOPE, b"", b"%d" % number + b"." * (size + 5), number % 3 > 0 or size == 12
 
 
 def number_in(message: Message) -> int:
@@ -193,7 +215,7 @@ def number_in(message: Message) -> int:
 
 
 def cost(messages: dict[int, Message]) -> int:
-    return sum(len(each[BODY]) + OVERHEAD for each in messages.values())
+    return bodies_size([*messages.values()]) + OVERHEAD * len(messages)
 
 
 def count_kept(messages: dict[int, Message]) -> int:

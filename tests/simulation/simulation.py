@@ -176,9 +176,10 @@ class Simulation:
 
     def _check_spilled(self) -> None:
         """What is in memory again, or gone, is not on the disk any more."""
-        queues = self.harness.core.broker.queues
-        for queue_id, spilled in self.disk.spilled.items():
-            assert min(spilled) >= queues[queue_id].backlog.behind_from
+        for queue in self.harness.core.broker.queues.values():
+            for line in queue.backlog.lines:
+                spilled = self.disk.spilled.get(line.queue_id)
+                assert not spilled or min(spilled) >= line.window.behind_from
 
     # --- the end of a life ------------------------------------------------------------------------
 

@@ -201,8 +201,10 @@ def test_a_message_of_no_queue_is_told(file: Path) -> None:
 
 
 def test_a_queue_with_another_count_than_messages_is_told(file: Path) -> None:
-    standing = (2, 5, 0, 1000)
-    alter(file, "REPLACE INTO standings VALUES (?, ?, ?, ?, ?)", *standing, row_checksum(standing))
+    standing = (2, 5, 0, 1000, 0)
+    alter(
+        file, "REPLACE INTO standings VALUES (?, ?, ?, ?, ?, ?)", *standing, row_checksum(standing)
+    )
     assert damages(file) == ["queue 'mails' in vhost '/' has 4 messages and says 1000"]
 
 

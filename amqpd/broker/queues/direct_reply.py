@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from amqpd.broker.queues.terms import NO_TERMS
+
 if TYPE_CHECKING:
     from amqpd.broker.consumer import Consumer
     from amqpd.broker.message import Message
@@ -26,12 +28,14 @@ class DirectReply:
     durable = False
     exclusive_owner = None
     crowded = heavy = False
+    terms = NO_TERMS
 
     def __init__(self, address: str) -> None:
         self.name = address
         self.consumer: Consumer | None = None
         self.inbox: list[Message] = []
         self.inbox_bytes = 0
+        self.inbox_expires = False
         self.touched = False
         self.incoming: dict[Any, None] = {}
 

@@ -7,7 +7,7 @@ After a crash up to AHEAD messages too many of a queue that was read count as re
 """
 
 from amqpd.broker.journal import Journal
-from amqpd.broker.queues.classic import Run
+from amqpd.broker.queues.window import Run
 
 AHEAD = 4096
 

@@ -7,23 +7,33 @@ client's socket is worked off, `absorb` and `dispatch` do the rest for the whole
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from math import inf, nextafter
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from amqpd.broker.consumer import Consumer
+from amqpd.broker.dead_letter import EXPIRED, MAXLEN, REJECTED, dead_letter
+from amqpd.broker.deadlines import Deadline
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.journal import Journal, Standing
-from amqpd.broker.message import PERSISTENT, Message
-from amqpd.broker.queues.classic import Classic, Run
-from amqpd.broker.queues.handed_out import HandedOut
+from amqpd.broker.message import Message, body_bytes
+from amqpd.broker.queues.expiry import Expiry
+from amqpd.broker.queues.fifo import Placed
 from amqpd.broker.queues.selection import Selection
+from amqpd.broker.queues.terms import NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
+from amqpd.broker.queues.window import Run
 from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
+    from amqpd.broker.broker import Broker
     from amqpd.broker.exchanges.binding import Binding
     from amqpd.broker.permissions import Owner
+    from amqpd.broker.queues.backlog import Backlog
+    from amqpd.broker.vhost import Vhost
 
 CROWD = 4096  # ready messages
 CROWD_BYTES = 8_388_608
+
+# So many messages expire or are dropped in one go; others have their turn before the next.
+STEP_MESSAGES: Final = 2048
 
 
 class Waiter(Protocol):
@@ -38,12 +48,12 @@ class Queue:
 
     Attributes:
         queue_id: its number in the journal and the store.
-        kept: persistent messages of a durable queue, ready and unacknowledged.
-        has_spilled: the store may have messages of it that need not outlive the process.
+        terms: what it does with its messages by itself.
         waiters: resumed, once, when messages are at hand again or there are none any more.
         exclusive_owner: the session that declared it exclusive, or None.
         inbox: messages published in this turn and not yet in the backlog.
-        inbox_bytes: size of their bodies, about.
+        inbox_bytes: size of their bodies.
+        inbox_expires: some of them have a TTL of their own.
         unacked: deliveries that are not settled.
         incoming: the bindings that lead here, in the order in which they came.
         touched: it stands in the broker's list of queues to settle.
@@ -54,43 +64,58 @@ class Queue:
 
     def __init__(
         self,
+        broker: Broker,
+        vhost: Vhost,
         queue_id: int,
         name: str,
-        journal: Journal,
-        backlog: Classic,
+        backlog: Backlog,
         *,
         durable: bool,
         auto_delete: bool,
         exclusive_owner: Owner | None,
         arguments: Arguments,
-        handed_out_below: int = 0,
     ) -> None:
         self.queue_id = queue_id
         self.name = name
+        self.vhost = vhost
         self.durable = durable
         self.auto_delete = auto_delete
         self.exclusive_owner = exclusive_owner
         self.arguments = arguments
         self.backlog = backlog
+        self.terms: Terms = NO_TERMS
         self.selection = Selection()
         self.exclusive_consumer: Consumer | None = None
         self.incoming: dict[Binding, None] = {}
         self.inbox: list[Message] = []
         self.inbox_bytes = 0
+        self.inbox_expires = False
         self.unacked = 0
-        self.kept = backlog.behind
-        self.has_spilled = False
         self.touched = False
         self.deleted = False
         self.waiters: dict[Waiter, None] = {}
-        self._journal = journal
-        self._handed_out = HandedOut(handed_out_below)
-        self._ticket = 0  # that the delivery of the messages taken last has to wait for
+        self.expiry = Expiry()
+        self._broker = broker
+        self._alarm: Deadline | None = None  # when to look at deadlines and limits again
+        self.apply({name[2:]: value for name, value in arguments.values.items()})
+
+    def apply(self, effective: dict[str, Any]) -> None:
+        """From now on these are its arguments, by their names without `x-`."""
+        self.terms = terms(effective)
+        self.expiry.ttl_s = self.terms.ttl_s
+        self._is_limited = self.terms.is_limited
+        self.vhost.generation += 1  # what sessions remember of routes knows whether it may refuse
+        self._broker.touch(self)
 
     @property
     def ready(self) -> int:
         """Messages that wait for a consumer."""
         return self.backlog.ready
+
+    @property
+    def kept(self) -> int:
+        """Persistent messages of a durable queue, ready and unacknowledged."""
+        return sum([line.kept for line in self.backlog.lines])
 
     @property
     def crowded(self) -> bool:
@@ -102,51 +127,69 @@ class Queue:
         """The same of large messages, which are few."""
         return self.backlog.window_bytes > CROWD_BYTES and bool(self.selection.consumers)
 
-    def standing(self) -> Standing | None:
-        """What the store is to keep of it beside its messages; None if it is not durable."""
-        if not self.durable:
-            return None
-        return Standing(self.backlog.next_number, self._handed_out.below, self.kept)
+    # --- in ---------------------------------------------------------------------------------------
 
     def absorb(self) -> None:
-        """Takes the inbox into the backlog, and into the journal what must be kept."""
+        """Takes the inbox into the backlog."""
         messages = self.inbox
         if not messages or self.deleted:
             return
         size, self.inbox, self.inbox_bytes = self.inbox_bytes, [], 0
-        first, at_hand = self.backlog.put(messages, size)
-        if self.durable or not at_hand:
-            self._note(first, messages, size, at_hand)
+        own, self.inbox_expires = self.inbox_expires, False
+        if not own and self.terms.ttl_s is None:
+            self.backlog.put(messages, size)
+            return
+        self.expiry.is_mixed |= own
+        for numbers, some in self.backlog.put(messages, size, tell=True):
+            self.expiry.came(numbers, some, self._broker.now, own=own)
 
-    def _note(self, first: int, messages: list[Message], size: int, at_hand: bool) -> None:
-        """Tells the journal what to keep, and what has no room in memory."""
-        journal, count = self._journal, len(messages)
-        numbers: Sequence[int] = range(first, first + count)
-        kept = sum([message[PERSISTENT] for message in messages]) if self.durable else 0
-        if kept:
-            self.kept += kept
-            self._handed_out.came(first, journal)
-            if kept == count:
-                journal.add(self, numbers, messages, size)
-                return
-            journal.add(self, *_which(numbers, messages, persistent=True), size * kept // count)
-        if not at_hand:
-            self.has_spilled = True
-            if kept:
-                numbers, messages = _which(numbers, messages, persistent=False)
-            journal.spill(self, numbers, messages, size * (count - kept) // count)
+    def refuses(self, message: Message) -> bool:
+        """Whether there is no room for a message, which is then for its publisher to know.
+
+        Source: RabbitMQ, "Queue Length Limit", overflow behaviour.
+        """
+        if not self.terms.refuses or not self._would_be_full(message):
+            return False
+        # What was published before may be on its way to consumers, and so may this.
+        self._broker.settle_touched()
+        if not self._would_be_full(message) or (not self.ready and self.selection.has_room()):
+            return False
+        if self.terms.overflow == REJECT_PUBLISH_DLX:
+            dead_letter(self._broker, self, [message], MAXLEN)
+        return True
+
+    def _would_be_full(self, message: Message) -> bool:
+        terms = self.terms
+        length = self.backlog.ready + len(self.inbox) + 1
+        if terms.length_max is not None and length > terms.length_max:
+            return True
+        if terms.bytes_max is None:
+            return False
+        size = self.backlog.ready_bytes + self.inbox_bytes + body_bytes(message)
+        return size > terms.bytes_max
+
+    # --- out --------------------------------------------------------------------------------------
 
     def dispatch(self) -> None:
-        """Gives ready messages to consumers with room, in turn."""
+        """Gives ready messages to consumers with room, in turn, and drops what is not to stay."""
+        # What expires this very moment still goes to a consumer that can take it now.
+        if self.expiry.deadlines and not self._expire(nextafter(self._broker.now, -inf)):
+            return
+        if self.selection.consumers:
+            self._serve()
+        if self.expiry.deadlines or self._is_limited:
+            self._trim()
+
+    def _serve(self) -> None:
         backlog, selection = self.backlog, self.selection
-        while at_hand := backlog.ready - backlog.behind:
+        while at_hand := backlog.at_hand:
             takers = selection.takers(at_hand)
             if not takers:
                 return
             if len(takers) == 1:
                 consumer, room = takers[0]
                 run = self._take(room)
-                self._give(consumer, run.numbers, run.messages, run.redelivered)
+                self._give(consumer, run)
                 selection.took(takers, len(run.messages))
             else:
                 self._deal(takers)
@@ -158,39 +201,32 @@ class Queue:
         numbers, messages = run.numbers, run.messages
         if len({consumer.channel for consumer, _ in takers}) == ways:
             for place, (consumer, _) in enumerate(takers[: len(messages)]):
-                self._give(consumer, numbers[place::ways], messages[place::ways], run.redelivered)
+                share = numbers[place::ways], messages[place::ways]
+                self._give(consumer, Run(*share, run.redelivered, run.ticket))
         else:
             # What goes out on one channel keeps its order, whoever it is for.
             for place, message in enumerate(messages):
-                consumer = takers[place % ways][0]
-                self._give(consumer, numbers[place : place + 1], [message], run.redelivered)
+                one = Run(numbers[place : place + 1], [message], run.redelivered, run.ticket)
+                self._give(takers[place % ways][0], one)
         self.selection.took(takers, len(run.messages))
 
     def _take(self, limit: int) -> Run:
-        """Takes messages that are to be handed out."""
+        """Takes messages that are to be handed out; none if those that were there have expired."""
         run = self.backlog.take(limit)
-        self._ticket = 0
-        if self.kept:
-            moved, self._ticket = self._handed_out.pass_on(run, self._journal)
-            if moved:
-                self._journal.mark(self)
-        return run
+        return self._without_expired(run) if self.expiry.is_mixed else run
 
-    def _give(
-        self,
-        consumer: Consumer,
-        numbers: Sequence[int],
-        messages: list[Message],
-        redelivered: bool,
-    ) -> None:
-        if self._ticket:
-            consumer.channel.hold(self._ticket)
+    def _give(self, consumer: Consumer, run: Run) -> None:
+        count = len(run.messages)
+        if not count:
+            return
+        if run.ticket:
+            consumer.channel.hold(run.ticket)
         if consumer.no_ack:
-            self._forget(numbers, messages)
+            self._forget(run.numbers, run.messages)
         else:
-            self.unacked += len(messages)
-            consumer.unacked += len(messages)
-        consumer.channel.deliver(consumer, numbers, messages, redelivered)
+            self.unacked += count
+            consumer.unacked += count
+        consumer.channel.deliver(consumer, run.numbers, run.messages, run.redelivered)
 
     def get(self, consumer: Consumer) -> Run | None:
         """One message for basic.get, or None if none is at hand.
@@ -198,11 +234,15 @@ class Queue:
         Args:
             consumer: stands for the channel that gets; it is not one of the queue's consumers.
         """
-        if not self.backlog.at_hand:
+        if self.expiry.deadlines:
+            self._expire(self._broker.now)
+        run = None
+        while self.backlog.at_hand and not (run and run.messages):
+            run = self._take(1)
+        if not run or not run.messages:
             return None
-        run = self._take(1)
-        if self._ticket:
-            consumer.channel.hold(self._ticket)
+        if run.ticket:
+            consumer.channel.hold(run.ticket)
         if consumer.no_ack:
             self._forget(run.numbers, run.messages)
         else:
@@ -210,23 +250,26 @@ class Queue:
             consumer.unacked += 1
         return run
 
+    # --- settling ---------------------------------------------------------------------------------
+
     def release(self, consumer: Consumer, numbers: list[int], messages: list[Message]) -> None:
-        """Deliveries are settled for good: acknowledged, or rejected without requeue."""
+        """Deliveries are settled for good."""
         self.unacked -= len(numbers)
         self._regain(consumer, len(numbers))
         self._forget(numbers, messages)
+
+    def reject(self, consumer: Consumer, numbers: list[int], messages: list[Message]) -> None:
+        """Deliveries were rejected, and not to come back."""
+        if not self.deleted:
+            dead_letter(self._broker, self, messages, REJECTED)
+        self.release(consumer, numbers, messages)
 
     def requeue(self, consumer: Consumer, deliveries: list[tuple[int, Message]]) -> None:
         """Deliveries come back to their places."""
         self.unacked -= len(deliveries)
         self._regain(consumer, len(deliveries))
-        if self.deleted:
-            return
-        self.backlog.give_back(deliveries)
-        if self.durable:
-            kept = [number for number, message in deliveries if message[PERSISTENT]]
-            if kept:
-                self._journal.give_back(self, kept)
+        if not self.deleted:
+            self.backlog.give_back(deliveries)
 
     def _regain(self, consumer: Consumer, count: int) -> None:
         """The consumer has room for `count` messages more, if it is still there."""
@@ -234,54 +277,113 @@ class Queue:
         if not consumer.waiting and consumer in self.selection.consumers:
             self.selection.rejoin(consumer)
 
-    def purge(self) -> int:
-        """Drops all ready messages; how many."""
-        purged = self.backlog.purge()
-        if self.durable and purged.kept:
-            self.kept -= purged.kept
-            self._journal.drop(self, _ranges(purged.numbers))
-        if self.has_spilled:
-            self._journal.unspill(self, self.backlog.next_number)
-        return purged.messages
-
     def _forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         if self.durable and not self.deleted:
-            kept = [
-                number
-                for number, message in zip(numbers, messages, strict=True)
-                if message[PERSISTENT]
-            ]
-            if kept:
-                self.kept -= len(kept)
-                self._journal.settle(self, kept)
+            self.backlog.settle(numbers, messages)
+        if self.expiry.deadlines:
+            self.expiry.forget(numbers)
+
+    def purge(self) -> int:
+        """Drops all ready messages; how many."""
+        count, numbers = self.backlog.purge()
+        if self.expiry.deadlines:
+            self.expiry.forget_all(numbers)
+        return count
+
+    # --- what is not to stay ----------------------------------------------------------------------
+
+    def _expire(self, now: float) -> bool:
+        """Lets messages that go first expire; whether that were all that are over at this time."""
+        left = STEP_MESSAGES
+        while left > 0:
+            run = self.backlog.overdue(self.expiry.deadlines, now)
+            if run is None:
+                return True
+            self._lose(run, EXPIRED)
+            left -= len(run.messages)
+        self._look_again(self._broker.now)
+        return False
+
+    def _without_expired(self, run: Run) -> Run:
+        """What has not expired of a run; the rest is over."""
+        deadlines, now = self.expiry.deadlines, self._broker.now
+        over = [number for number in run.numbers if deadlines.get(number, now) < now]
+        if not over:
+            return run
+        gone = set(over)
+        pairs = list(zip(run.numbers, run.messages, strict=True))
+        expired = [message for number, message in pairs if number in gone]
+        self.backlog.settle(over, expired)
+        self._lose(run._replace(numbers=over, messages=expired), EXPIRED)
+        left = [pair for pair in pairs if pair[0] not in gone]
+        return run._replace(
+            numbers=[number for number, _ in left], messages=[message for _, message in left]
+        )
+
+    def _trim(self) -> None:
+        """Drops what is over its time or beyond the limits."""
+        terms, backlog = self.terms, self.backlog
+        if self.expiry.deadlines and not self._expire(self._broker.now):
+            return
+        left = STEP_MESSAGES
+        while backlog.at_hand and (excess := self._excess(terms)):
+            run = backlog.drop(min(excess, left))
+            self._lose(run, MAXLEN)
+            left -= len(run.messages)
+            if not left:
+                self._look_again(self._broker.now)
+                return
+        if self.expiry.deadlines:
+            deadline = backlog.first_deadline(self.expiry.deadlines)
+            if deadline is not None:
+                self._look_again(deadline)
+
+    def _excess(self, terms: Terms) -> int:
+        """How many messages that go first are too many; more may be."""
+        ready = self.backlog.ready
+        if terms.length_max is not None and ready > terms.length_max:
+            return ready - terms.length_max
+        too_large = terms.bytes_max is not None and self.backlog.ready_bytes > terms.bytes_max
+        return int(too_large and ready > 0)
+
+    def _lose(self, run: Run, reason: str) -> None:
+        """Messages are gone, for a reason other than that a consumer was done with them."""
+        dead_letter(self._broker, self, run.messages, reason)
+        if self.expiry.deadlines:
+            self.expiry.forget(run.numbers)
+
+    def _look_again(self, when: float) -> None:
+        """Has the queue touched at a time, if not before."""
+        deadlines = self._broker.deadlines
+        if self._alarm is not None:
+            if self._alarm.when <= when and self._alarm.action is not None:
+                return
+            deadlines.cancel(self._alarm)
+        self._alarm = deadlines.at(when, self._touch)
+
+    def _touch(self) -> None:
+        if not self.deleted:
+            self._broker.touch(self)
 
     # --- what stands behind the window ------------------------------------------------------------
 
-    def refill(self) -> Fetch | None:
-        """What to fetch from the store before the window runs dry, if someone takes from it."""
-        backlog = self.backlog
-        if not backlog.wants_more or not (self.selection.consumers or self.waiters):
-            return None
-        uncommitted = self._journal.uncommitted(self)
-        below = backlog.next_number
-        for changes in reversed(uncommitted):
-            for waiting in (changes.added, changes.spilled):
-                below = min(below, next(iter(waiting), below))
-        if below > backlog.behind_from:
-            return backlog.next_fetch(self.queue_id, below)
-        # All that is wanted is still on its way to the disk, and so in memory.
-        found: dict[int, Message] = {}
-        for changes in uncommitted:
-            for waiting in (changes.added, changes.spilled):
-                found.update(
-                    (number, message)
-                    for number, message in waiting.items()
-                    if number >= backlog.behind_from
-                )
-        numbers = sorted(found)
-        self._show(Fetched(numbers, [found[each] for each in numbers], [], backlog.next_number))
-        self.dispatch()
-        return None
+    def refill(self) -> list[Fetch]:
+        """What to fetch from the store before a window runs dry."""
+        wanted = bool(
+            self.selection.consumers
+            or self.waiters
+            or self.expiry.matters
+            or self._excess(self.terms)
+        )
+        fetches: list[Fetch] = []
+        for line in self.backlog.lines:
+            found = line.refill(wanted=wanted, dated=self.expiry.matters)
+            if isinstance(found, Fetch):
+                fetches.append(found)
+            elif found is not None:
+                self._came_back(self.backlog.placed(line, found), [])
+                self.dispatch()
+        return fetches
 
     def wake(self) -> list[Waiter]:
         """Who has waited for messages and can go on."""
@@ -292,55 +394,24 @@ class Queue:
         return woken
 
     def fetched(self, fetch: Fetch, answer: Fetched) -> int:
-        """The answer to a fetch; how many messages that should be there are missing or damaged.
-
-        An answer that is not wanted any more, since the queue was purged, is dropped.
-        """
-        if self.deleted or not self.backlog.expects(fetch):
+        """The answer to a fetch; how many messages that should be there are missing or damaged."""
+        if self.deleted:
             return 0
-        missing, kept = self._show(answer)
-        if self.durable and (kept or answer.damaged):
-            self.kept -= kept + len(answer.damaged)
-            self._journal.mark(self)
-            self._journal.set_aside(self, answer.damaged)
-        return missing + len(answer.damaged)
+        found = self.backlog.fetched(fetch, answer)
+        if found is None:
+            return 0
+        placed, lost = found
+        self._came_back(placed, answer.enqueued_ms)
+        return lost
 
-    def _show(self, answer: Fetched) -> tuple[int, int]:
-        missing = self.backlog.fetched(answer)
-        if self.has_spilled:
-            self._journal.unspill(self, answer.read_below)
-        return missing
+    def _came_back(self, placed: Placed, enqueued_ms: Sequence[int]) -> None:
+        if not enqueued_ms and not self.expiry.matters:
+            return
+        self.expiry.came_back(
+            placed.numbers, placed.messages, enqueued_ms, self._broker.epoch, self._broker.now
+        )
 
     def stopped(self) -> None:
-        """The broker stops and nothing is unacknowledged: the mark can be exact."""
-        if self.durable and self._handed_out.below != self.backlog.head:
-            self._handed_out.below = self.backlog.head
-            self._journal.mark(self)
-
-
-def _which(
-    numbers: Sequence[int], messages: list[Message], *, persistent: bool
-) -> tuple[list[int], list[Message]]:
-    """The persistent messages, or the others, with their numbers."""
-    pairs = [
-        (number, message)
-        for number, message in zip(numbers, messages, strict=True)
-        if message[PERSISTENT] == persistent
-    ]
-    return [number for number, _ in pairs], [message for _, message in pairs]
-
-
-def _ranges(numbers: list[Sequence[int]]) -> list[tuple[int, int]]:
-    """First and last numbers of ranges without a gap in what was purged."""
-    found: list[tuple[int, int]] = []
-    for sequence in numbers:
-        if isinstance(sequence, range):
-            parts = [(sequence.start, sequence.stop - 1)] if sequence else []
-        else:
-            parts = [(number, number) for number in sequence]
-        for first, last in parts:
-            if found and found[-1][1] + 1 == first:
-                found[-1] = found[-1][0], last
-            else:
-                found.append((first, last))
-    return found
+        """The broker stops and nothing is unacknowledged."""
+        for line in self.backlog.lines:
+            line.stopped()

@@ -84,6 +84,13 @@ class Selection:
                     return [(consumer, 1)]
         return found
 
+    def has_room(self) -> bool:
+        """Whether there is a consumer that can be given a message now."""
+        takers = self.takers(1)
+        if takers:
+            self.took(takers, 0)
+        return bool(takers)
+
     def took(self, takers: list[tuple[Consumer, int]], count: int) -> None:
         """`count` messages were dealt to `takers` in turn: they stand in line again."""
         turn = self._turn(takers[0][0].priority)

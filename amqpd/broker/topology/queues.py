@@ -9,7 +9,7 @@ from amqpd import errors
 from amqpd.broker import arguments as queue_arguments
 from amqpd.broker.journal import QueueAdded
 from amqpd.broker.permissions import Actor, check, check_any
-from amqpd.broker.queues.classic import Classic
+from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_queue
@@ -62,25 +62,28 @@ def declare_queue(
         queue_arguments.check_equal(vhost, name, arguments, queue.arguments)
         return queue
     _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments)
+    lines = kinds.lines(arguments)
+    queue_id = broker.next_queue_id(lines)
     queue = Queue(
-        broker.next_queue_id(),
+        broker,
+        vhost,
+        queue_id,
         name,
-        broker.journal,
-        Classic(broker.memory),
+        kinds.backlog(broker, queue_id, arguments, durable=kept),
         durable=kept,
         auto_delete=auto_delete,
         exclusive_owner=actor.owner if exclusive else None,
         arguments=arguments,
     )
     vhost.queues[name] = queue
-    broker.queues[queue.queue_id] = queue
+    broker.add(queue)
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues[queue] = None
     vhost.generation += 1
     broker.counters.queues_created += 1
     if kept:
         broker.journal.append(
-            QueueAdded(queue.queue_id, vhost.name, name, auto_delete, arguments.encoded)
+            QueueAdded(queue_id, vhost.name, name, auto_delete, arguments.encoded, lines)
         )
     return queue
 

@@ -52,8 +52,8 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues.pop(queue, None)
     queue.purge()
-    broker.journal.remove(queue)
-    del broker.queues[queue.queue_id]
+    broker.journal.remove(queue.backlog.lines)
+    broker.remove(queue)
     broker.touch(queue)
     for exchange in _unbind_all_to(broker, actor, queue):
         remove_exchange(broker, actor, exchange)

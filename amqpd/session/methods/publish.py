@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.arguments import EXPIRY_MS_MAX
-from amqpd.broker.message import BODY, ENVELOPE, Message
-from amqpd.broker.queues.direct_reply import REPLY_QUEUE
+from amqpd.broker.message import ENVELOPE, HEADER, Message, body_bytes
+from amqpd.broker.queues.direct_reply import REPLY_QUEUE, DirectReply
 from amqpd.broker.routing import may_select_keys, route, sender_selected_keys
 from amqpd.session.content import Assembly
 from amqpd.session.methods.basic import say_with_content
@@ -54,9 +54,12 @@ def publish(channel: Channel, assembly: Assembly) -> None:
         bytes_max = channel.session.broker.config.limits.transaction_bytes_max
         channel.transaction.publish(Publish(message, queues, route_to.mandatory), bytes_max)
         return
-    send(channel, message, queues, route_to.mandatory)
-    if channel.confirms is not None:
-        channel.confirms.published += 1
+    confirms = channel.confirms
+    accepted = send(channel, message, queues, route_to.mandatory)
+    if confirms is not None:
+        confirms.published += 1
+        if not accepted:
+            confirms.refused.append(confirms.published)
         channel.session.confirming[channel] = None
 
 
@@ -137,15 +140,18 @@ def _queues(
     return queues, (envelope, header, body, persistent)
 
 
-def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandatory: bool) -> None:
-    """Puts a message into the inboxes of its queues, or back to its publisher."""
+def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandatory: bool) -> bool:
+    """Puts a message into the inboxes of its queues, or back to its publisher.
+
+    Returns whether no queue has refused it.
+    """
     broker = channel.session.broker
     channel.session.posted(queues)
     broker.counters.published += 1
     if not queues:
         if not mandatory:
             broker.counters.unroutable_dropped += 1
-            return
+            return True
         broker.counters.unroutable_returned += 1
         envelope = message[ENVELOPE]
         say_with_content(
@@ -158,8 +164,15 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
             ),
             message,
         )
-        return
+        return True
+    accepted = True
+    expires = content.flags(message[HEADER]) & content.EXPIRATION != 0
     for queue in queues:
+        if not isinstance(queue, DirectReply) and queue.refuses(message):
+            accepted = False
+            continue
         queue.inbox.append(message)
-        queue.inbox_bytes += len(message[BODY])
+        queue.inbox_bytes += body_bytes(message)
+        queue.inbox_expires |= expires
         broker.touch(queue)
+    return accepted

@@ -64,4 +64,6 @@ def apply(channel: Channel, deliveries: Collection[Delivery], requeue: bool | No
         counters.acknowledged += len(deliveries)
     else:
         counters.rejected += len(deliveries)
+        channel.reject(deliveries)
+        return
     channel.release(deliveries)

@@ -30,6 +30,7 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
     vhost = channel.session.vhost
+    accepted = True
     for publish in transaction.publishes:
         queues = publish.queues
         if not queues and not publish.message[ENVELOPE].exchange:
@@ -37,10 +38,12 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
             queues = route(
                 vhost, vhost.default_exchange, [publish.message[ENVELOPE].routing_key], {}
             )[0]
-        send(channel, publish.message, queues, publish.mandatory)
+        accepted &= send(channel, publish.message, queues, publish.mandatory)
     for settlement in transaction.settlements:
         apply(channel, settlement.deliveries.values(), settlement.requeue)
     channel.session.broker.settle_touched()
+    if not accepted:
+        raise errors.precondition_failed("partial tx completion")
     channel.promise(Tx.CommitOk())
 
 

@@ -1,6 +1,6 @@
-"""The backlog of a classic queue: first in, first out, requeued messages at their old place.
+"""Ready messages in order: first in, first out, requeued messages at their old place.
 
-Its head is in memory, the *window*; what comes when the window is full stands *behind* it, in the
+The head is in memory, the *window*; what comes when the window is full stands *behind* it, in the
 store alone, and is fetched back before the window runs dry.
 
 Messages of the window stand in chunks, about one a read of the publisher's socket, so that putting
@@ -11,13 +11,14 @@ were never taken; they wait in a heap of their own and go first.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
+from math import inf
 from typing import NamedTuple
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, Memory
-from amqpd.broker.message import BODY, PERSISTENT, Message
+from amqpd.broker.message import PERSISTENT, Message, bodies_size, body_bytes
 
 # A chunk grows by small batches up to this many messages or bytes, and so does what one take hands
 # out: a run is at most a chunk.
@@ -34,11 +35,17 @@ FETCH_BYTES_MAX = 2_097_152
 
 
 class Run(NamedTuple):
-    """Messages taken together, in order; `numbers` and `messages` run side by side."""
+    """Messages taken together, in order; `numbers` and `messages` run side by side.
+
+    Attributes:
+        redelivered: they were delivered before.
+        ticket: that their delivery has to wait for; 0 for none.
+    """
 
     numbers: Sequence[int]
     messages: list[Message]
     redelivered: bool
+    ticket: int = 0
 
 
 class Chunk:
@@ -53,23 +60,44 @@ class Chunk:
 
 
 class Purged(NamedTuple):
-    """What a purge has removed: numbers, in ranges without a gap or one by one, and how many."""
+    """What a purge has removed.
+
+    Attributes:
+        numbers: in ranges without a gap or one by one.
+        messages: how many.
+        kept: how many of them were persistent.
+        kept_bytes: the size of those.
+    """
 
     numbers: list[Sequence[int]]
     messages: int
     kept: int
+    kept_bytes: int
 
 
-class Classic:
-    """Ready messages of one queue.
+class Missing(NamedTuple):
+    """What should have been in the store and was not: how many, and of them persistent ones."""
+
+    messages: int
+    kept: int
+    kept_bytes: int
+
+
+NONE_MISSING = Missing(0, 0, 0)
+
+
+class Window:
+    """Ready messages.
 
     Args:
         next_number: of the first message that is put.
         behind: how many messages the store has already.
+        behind_bytes: size of their bodies.
         seen_below: those with smaller numbers count as delivered before.
 
     Attributes:
         ready: how many there are.
+        ready_bytes: size of their bodies.
         next_number: the number of the next message that is put.
         head: messages with this and larger numbers were never taken, nor before a restart.
         window_bytes: what the window holds, about.
@@ -79,6 +107,7 @@ class Classic:
 
     __slots__ = (
         "_behind_kept",
+        "_behind_kept_bytes",
         "_fetch",
         "_memory",
         "_returned",
@@ -89,11 +118,17 @@ class Classic:
         "head",
         "next_number",
         "ready",
+        "ready_bytes",
         "window_bytes",
     )
 
     def __init__(
-        self, memory: Memory, next_number: int = 1, behind: int = 0, seen_below: int = 0
+        self,
+        memory: Memory,
+        next_number: int = 1,
+        behind: int = 0,
+        behind_bytes: int = 0,
+        seen_below: int = 0,
     ) -> None:
         self._memory = memory
         self._window: deque[Chunk] = deque()
@@ -101,17 +136,43 @@ class Classic:
         self._returned: list[tuple[int, Message]] = []
         self.behind_from = 1 if behind else next_number
         self._behind_kept = behind
+        self._behind_kept_bytes = behind_bytes
         self._fetch: Fetch | None = None
         self._seen_below = seen_below
         self.head = max(self.behind_from, seen_below)
         self.behind = behind
         self.ready = behind
+        self.ready_bytes = behind_bytes
         self.next_number = next_number
 
     @property
     def at_hand(self) -> int:
         """How many are in memory."""
         return self.ready - self.behind
+
+    def overdue(self, deadlines: Mapping[int, float], now: float, base: int = 0) -> int:
+        """How many of the messages that go first have passed their deadlines, as one take has.
+
+        Args:
+            base: what the numbers in `deadlines` are larger than those here.
+        """
+        numbers: Sequence[int] = ()
+        if self._returned:
+            numbers = (self._returned[0][0],)
+        elif self._window:
+            numbers = self._window[0].numbers
+        count = 0
+        for number in numbers:
+            if deadlines.get(number + base, inf) > now:
+                break
+            count += 1
+        return count
+
+    def first(self) -> int | None:
+        """The number of the message that goes next; None if none is in memory."""
+        if self._returned:
+            return self._returned[0][0]
+        return self._window[0].numbers[0] if self._window else None
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -124,12 +185,15 @@ class Classic:
         first, count = self.next_number, len(messages)
         self.next_number += count
         self.ready += count
+        self.ready_bytes += size
         cost = size + MESSAGE_OVERHEAD_BYTES * count
         if self.behind or (self.window_bytes and self.window_bytes + cost > self._memory.window()):
             if not self.behind:
                 self.behind_from = first
             self.behind += count
-            self._behind_kept += sum([message[PERSISTENT] for message in messages])
+            kept = [message for message in messages if message[PERSISTENT]]
+            self._behind_kept += len(kept)
+            self._behind_kept_bytes += bodies_size(kept)
             return first, False
         self.window_bytes += cost
         self._memory.held += cost
@@ -158,7 +222,7 @@ class Classic:
         step = -(-len(messages) // pieces)
         for start in range(0, len(messages), step):
             part = messages[start : start + step]
-            self._window.append(Chunk(numbers[start : start + step], part, _size(part)))
+            self._window.append(Chunk(numbers[start : start + step], part, bodies_size(part)))
 
     def _hold(self, cost: int) -> None:
         self.window_bytes += cost
@@ -179,12 +243,13 @@ class Classic:
             numbers, chunk.numbers = numbers[:limit], numbers[limit:]
             taken = chunk.messages[:limit]
             del chunk.messages[:limit]
-            size = _size(taken)
+            size = bodies_size(taken)
             chunk.size -= size
         cost = size + MESSAGE_OVERHEAD_BYTES * len(taken)
         self.window_bytes -= cost
         self._memory.held -= cost
         self.ready -= len(taken)
+        self.ready_bytes -= size
         self.head = max(self.head, numbers[-1] + 1)
         return Run(numbers, taken, numbers[-1] < self._seen_below)
 
@@ -192,34 +257,44 @@ class Classic:
         returned = self._returned
         count = min(limit, len(returned))
         taken = [heappop(returned) for _ in range(count)]
+        messages = [message for _, message in taken]
         self.ready -= count
-        return Run([number for number, _ in taken], [message for _, message in taken], True)
+        self.ready_bytes -= bodies_size(messages)
+        return Run([number for number, _ in taken], messages, True)
 
-    def give_back(self, deliveries: Iterable[tuple[int, Message]]) -> None:
+    def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
         """Puts taken messages back at their places; they count as delivered before."""
         for delivery in deliveries:
             heappush(self._returned, delivery)
             self.ready += 1
+            self.ready_bytes += body_bytes(delivery[1])
 
     def purge(self) -> Purged:
         """Removes all ready messages, and forgets what is being fetched."""
-        messages, kept = self.ready, self._behind_kept
+        purged = [message for _, message in self._returned]
         numbers: list[Sequence[int]] = []
         if self._returned:
             numbers.append(sorted(number for number, _ in self._returned))
-            kept += sum([message[PERSISTENT] for _, message in self._returned])
         for chunk in self._window:
             numbers.append(chunk.numbers)
-            kept += sum([message[PERSISTENT] for message in chunk.messages])
+            purged += chunk.messages
+        kept = [message for message in purged if message[PERSISTENT]]
+        found = Purged(
+            numbers,
+            self.ready,
+            self._behind_kept + len(kept),
+            self._behind_kept_bytes + bodies_size(kept),
+        )
         if self.behind:
             numbers.append(range(self.behind_from, self.next_number))
         self._returned.clear()
         self._window.clear()
         self._hold(-self.window_bytes)
-        self.ready = self.behind = self._behind_kept = 0
+        self.ready = self.ready_bytes = 0
+        self.behind = self._behind_kept = self._behind_kept_bytes = 0
         self._fetch = None
         self.head = self.behind_from = self.next_number
-        return Purged(numbers, messages, kept)
+        return found
 
     # --- what stands behind the window ------------------------------------------------------------
 
@@ -230,35 +305,45 @@ class Classic:
             return False
         return self.window_bytes < min(REFILL_BELOW_BYTES, self._memory.window() // 2)
 
-    def next_fetch(self, queue_id: int, below: int) -> Fetch:
+    def next_fetch(
+        self,
+        queue_id: int,
+        below: int,
+        messages_max: int = FETCH_MESSAGES_MAX,
+        *,
+        dated: bool = False,
+    ) -> Fetch:
         """What to fetch next from the store, which has all messages below a number."""
         size = min(FETCH_BYTES_MAX, self._memory.window() // 2)
-        self._fetch = Fetch(queue_id, self.behind_from, below, FETCH_MESSAGES_MAX, size)
+        self._fetch = Fetch(queue_id, self.behind_from, below, messages_max, size, dated)
         return self._fetch
 
     def expects(self, fetch: Fetch) -> bool:
         """Whether the answer to the fetch is still wanted."""
         return self._fetch is fetch
 
-    def fetched(self, answer: Fetched) -> tuple[int, int]:
-        """Takes messages from behind into the window.
-
-        Returns how many turn out to be missing in the store, and how many of them were persistent.
-        """
+    def fetched(self, answer: Fetched) -> Missing:
+        """Takes messages from behind into the window; what turns out to be missing in the store."""
         self._fetch = None
-        count = len(answer.numbers)
+        kept = [message for message in answer.messages if message[PERSISTENT]]
         self.behind_from = answer.read_below
-        self.behind -= count + len(answer.damaged)
-        self._behind_kept -= sum([message[PERSISTENT] for message in answer.messages])
-        self._behind_kept -= len(answer.damaged)
+        self.behind -= len(answer.numbers) + len(answer.damaged)
+        self._behind_kept -= len(kept) + len(answer.damaged)
+        self._behind_kept_bytes -= bodies_size(kept)
         self.ready -= len(answer.damaged)
         self._show(answer.numbers, answer.messages)
         if not self.behind or self.behind_from < self.next_number:
-            return 0, 0
-        missing, kept = self.behind, self._behind_kept
-        self.ready -= missing
-        self.behind = self._behind_kept = 0
-        return missing, kept
+            return NONE_MISSING
+        missing = Missing(self.behind, self._behind_kept, self._behind_kept_bytes)
+        self.ready -= self.behind
+        self.behind = self._behind_kept = self._behind_kept_bytes = 0
+        self._count_bytes()
+        return missing
+
+    def _count_bytes(self) -> None:
+        """Counts the bytes anew: it is not known how large those were that are missing."""
+        returned = bodies_size([message for _, message in self._returned])
+        self.ready_bytes = returned + sum([chunk.size for chunk in self._window])
 
     def _show(self, numbers: list[int], messages: list[Message]) -> None:
         """Appends what was behind to the window, in chunks that were all seen or all not."""
@@ -268,11 +353,7 @@ class Classic:
             if numbers[start] < self._seen_below <= numbers[end - 1]:
                 end = start + sum([number < self._seen_below for number in numbers[start:end]])
             part = messages[start:end]
-            size = _size(part)
+            size = bodies_size(part)
             self._hold(size + MESSAGE_OVERHEAD_BYTES * len(part))
             self._append(numbers[start:end], part, size)
             start = end
-
-
-def _size(messages: list[Message]) -> int:
-    return sum([len(message[BODY]) for message in messages])

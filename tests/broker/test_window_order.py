@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpd.broker.memory import Memory
-from amqpd.broker.message import Envelope, Message
-from amqpd.broker.queues.classic import CHUNK_MESSAGES_MAX, Classic, Run
+from amqpd.broker.message import Envelope, Message, bodies_size
+from amqpd.broker.queues.window import CHUNK_MESSAGES_MAX, Run, Window
 
 ENVELOPE = Envelope("", "q")
 steps = st.lists(
@@ -25,7 +25,9 @@ steps = st.lists(
 
 def messages(first: int, count: int, size: int) -> list[Message]:
     """Messages that carry their own number."""
-    return [(ENVELOPE, b"", b"%d" % n + b"." * size, False) for n in range(first, first + count)]
+    return [
+        (ENVELOPE, b"", b"%d" % n + b"." * (size + 5), False) for n in range(first, first + count)
+    ]
 
 
 def number_in(message: Message) -> int:
@@ -36,7 +38,7 @@ class Model:
     """What a backlog promises: ready and taken messages by number, and which were taken before."""
 
     def __init__(self) -> None:
-        self.backlog = Classic(Memory(1 << 30, 1 << 30))
+        self.backlog = Window(Memory(1 << 30, 1 << 30))
         self.ready: list[int] = []
         self.taken: list[tuple[int, Message]] = []
         self.before: set[int] = set()
@@ -44,8 +46,7 @@ class Model:
     def put(self, count: int, size: int) -> None:
         first = self.backlog.next_number
         made = messages(first, count, size)
-        size = sum(len(message[2]) for message in made)
-        assert self.backlog.put(made, size) == (first, True)
+        assert self.backlog.put(made, bodies_size(made)) == (first, True)
         self.ready += range(first, first + count)
 
     def take(self, limit: int, _: Any) -> None:
@@ -94,7 +95,7 @@ def test_messages_come_in_the_order_of_their_numbers_however_often_they_come_bac
 
 
 def test_many_small_batches_are_kept_in_few_chunks() -> None:
-    backlog = Classic(Memory(1 << 30, 1 << 30))
+    backlog = Window(Memory(1 << 30, 1 << 30))
     for number in range(1, 1025):
         backlog.put(messages(number, 1, 1), 2)
     assert len(backlog.take(10 * CHUNK_MESSAGES_MAX).numbers) == 1024

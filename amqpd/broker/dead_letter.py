@@ -1,0 +1,50 @@
+"""Where messages go that no consumer was done with: rejected, expired, dropped.
+
+Source: RabbitMQ, "Dead Letter Exchanges".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from amqpd.broker.deaths import died, goes_in_circle, routing_keys
+from amqpd.broker.message import BODY, ENVELOPE, HEADER, PERSISTENT, Envelope, Message
+from amqpd.broker.routing import route
+from amqpd.wire import content
+
+if TYPE_CHECKING:
+    from amqpd.broker.broker import Broker
+    from amqpd.broker.queues.queue import Queue
+
+REJECTED: Final = "rejected"
+EXPIRED: Final = "expired"
+MAXLEN: Final = "maxlen"
+
+
+def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reason: str) -> None:
+    """Sends messages that have left a queue to its dead letter exchange, if it has one.
+
+    At most once: what cannot be routed, is refused, or goes in a circle by itself, is dropped.
+    """
+    name = queue.terms.dead_letter_exchange
+    exchange = None if name is None else queue.vhost.exchanges.get(name)
+    if exchange is None or not messages:
+        return
+    own_key = queue.terms.dead_letter_routing_key
+    second = int(broker.epoch + broker.now)
+    for (envelope, header), group in groupby(messages, itemgetter(ENVELOPE, HEADER)):
+        keys = routing_keys(envelope, header)
+        new_header, deaths = died(envelope, header, queue.name, reason, second)
+        if own_key is not None:
+            keys, new_header = [own_key], content.without_header_entry(new_header, "CC")
+        new_envelope = Envelope(exchange.name, keys[0], was_dead=True)
+        letters: list[Message] = [
+            (new_envelope, new_header, message[BODY], message[PERSISTENT]) for message in group
+        ]
+        headers = content.headers(new_header).values
+        for target in route(queue.vhost, exchange, keys, headers)[0]:
+            if not goes_in_circle(target.name, deaths):
+                broker.letters.append((target, letters))

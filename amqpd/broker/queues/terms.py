@@ -1,0 +1,73 @@
+"""What a queue does with its messages by itself: time limits, length limits, dead letters.
+
+The terms come from the arguments of its declaration and from policies; see `policies.py` for how
+the two are merged.
+
+Source: RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit", "Dead Letter Exchanges".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+DROP_HEAD: Final = "drop-head"
+REJECT_PUBLISH: Final = "reject-publish"
+REJECT_PUBLISH_DLX: Final = "reject-publish-dlx"
+
+
+class Terms(NamedTuple):
+    """The terms of one queue.
+
+    Attributes:
+        ttl_s: how long a message may stay; None for ever.
+        expires_s: how long the queue may be unused; None for ever.
+        length_max: how many messages may be ready; None for any number.
+        bytes_max: how many bytes their bodies may have; None for any number.
+        overflow: what happens beyond: `drop-head`, `reject-publish` or `reject-publish-dlx`.
+        dead_letter_exchange: where messages go that are rejected, expired or dropped; None for
+            nowhere, "" for the default exchange.
+        dead_letter_routing_key: with which routing key; None for those that they came with.
+    """
+
+    ttl_s: float | None = None
+    expires_s: float | None = None
+    length_max: int | None = None
+    bytes_max: int | None = None
+    overflow: str = DROP_HEAD
+    dead_letter_exchange: str | None = None
+    dead_letter_routing_key: str | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit to what may be ready."""
+        return self.length_max is not None or self.bytes_max is not None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a message may be refused to its publisher."""
+        return self.is_limited and self.overflow != DROP_HEAD
+
+
+NO_TERMS: Final = Terms()
+
+
+def terms(effective: Mapping[str, Any]) -> Terms:
+    """The terms that a queue has.
+
+    Args:
+        effective: arguments of queues without their `x-`, which is what policies call them.
+    """
+    return Terms(
+        ttl_s=_seconds(effective.get("message-ttl")),
+        expires_s=_seconds(effective.get("expires")),
+        length_max=effective.get("max-length"),
+        bytes_max=effective.get("max-length-bytes"),
+        overflow=effective.get("overflow", DROP_HEAD),
+        dead_letter_exchange=effective.get("dead-letter-exchange"),
+        dead_letter_routing_key=effective.get("dead-letter-routing-key"),
+    )
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
