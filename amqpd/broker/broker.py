@@ -15,7 +15,9 @@ from amqpd.broker.memory import Memory
 from amqpd.broker.message import Message, bodies_size
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue, Waiter
+from amqpd.broker.permissions import system_actor
 from amqpd.broker.restore import NOTHING, Recovered, restore
+from amqpd.broker.topology.removal import remove_queue
 from amqpd.broker.users import Permissions, User
 from amqpd.broker.vhost import Vhost
 from amqpd.config import Config
@@ -120,6 +122,10 @@ class Broker:
         del self.queues[queue.queue_id]
         for line in queue.backlog.lines:
             del self.lines[line.queue_id]
+
+    def expire(self, queue: Queue) -> None:
+        """A queue goes that nobody has used for as long as it may be unused."""
+        remove_queue(self, system_actor(queue.vhost), queue)
 
     def touch(self, queue: Queue | DirectReply) -> None:
         """The queue has something to absorb or may have something to dispatch."""

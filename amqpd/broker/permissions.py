@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from amqpd import errors
 
+from amqpd.broker.users import User
+
 if TYPE_CHECKING:
     from amqpd.broker.queues.queue import Queue
-    from amqpd.broker.users import User
     from amqpd.broker.vhost import Vhost
 
 
@@ -28,6 +29,11 @@ class Actor(NamedTuple):
     user: User
     vhost: Vhost
     owner: Owner | None
+
+
+def system_actor(vhost: Vhost) -> Actor:
+    """The broker itself, as RabbitMQ names it."""
+    return Actor(User("rmq-internal", "", (), loopback_only=False), vhost, None)
 
 
 def check_any(actor: Actor, kind: str, name: str) -> None:

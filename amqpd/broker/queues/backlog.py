@@ -64,7 +64,7 @@ class Backlog(Protocol):
         """
 
     def first_deadline(self, deadlines: Mapping[int, float]) -> float | None:
-        """The earliest deadline of messages that go first; None if they have none."""
+        """The deadline of the message that goes first; None if it has none or is not in memory."""
 
     def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
         """Puts messages that were handed out back at their places."""

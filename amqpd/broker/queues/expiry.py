@@ -24,7 +24,8 @@ class Expiry:
         ttl_s: of the queue; None if it has none.
         deadlines: by number, in seconds on the core's clock; no more than there are messages in
             memory.
-        is_mixed: messages with a deadline of their own are there, or were.
+        is_mixed: messages that go later may be over earlier: those with a TTL of their own, or of
+            another priority.
     """
 
     __slots__ = ("deadlines", "is_mixed", "ttl_s")

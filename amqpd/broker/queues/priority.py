@@ -98,23 +98,23 @@ class Priority:
         return self._outward(place, self.lines[place].drop(limit))
 
     def overdue(self, deadlines: Mapping[int, float], now: float) -> Run | None:
-        """Removes messages that go first in their lines and whose deadlines have passed."""
-        for place, line in enumerate(self.lines):
-            if line.window.at_hand:
-                base = place << LINE_BITS
-                count = line.window.overdue(deadlines, now, base)
-                if count:
-                    return self._outward(place, line.drop(count))
-        return None
+        """Removes messages of the highest priority whose deadlines have passed.
+
+        Others wait until those above them are gone, as in RabbitMQ.
+        """
+        place = self._first()
+        if place is None:
+            return None
+        count = self.lines[place].window.overdue(deadlines, now, place << LINE_BITS)
+        return self._outward(place, self.lines[place].drop(count)) if count else None
 
     def first_deadline(self, deadlines: Mapping[int, float]) -> float | None:
-        """The earliest deadline of messages that go first in their lines."""
-        found = [
-            deadlines.get((place << LINE_BITS) + first)
-            for place, line in enumerate(self.lines)
-            if (first := line.window.first()) is not None
-        ]
-        return min([each for each in found if each is not None], default=None)
+        """The deadline of the message that goes first; None if it has none or is not in memory."""
+        place = self._first()
+        first = None if place is None else self.lines[place].window.first()
+        return (
+            None if place is None or first is None else deadlines.get((place << LINE_BITS) + first)
+        )
 
     def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
         """Puts messages that were handed out back at their places."""

@@ -97,13 +97,16 @@ class Queue:
         self.expiry = Expiry()
         self._broker = broker
         self._alarm: Deadline | None = None  # when to look at deadlines and limits again
+        self._lease: Deadline | None = None  # when it expires, if nobody uses it until then
         self.apply({name[2:]: value for name, value in arguments.values.items()})
 
     def apply(self, effective: dict[str, Any]) -> None:
         """From now on these are its arguments, by their names without `x-`."""
         self.terms = terms(effective)
         self.expiry.ttl_s = self.terms.ttl_s
+        self.expiry.is_mixed |= len(self.backlog.lines) > 1
         self._is_limited = self.terms.is_limited
+        self.used()
         self.vhost.generation += 1  # what sessions remember of routes knows whether it may refuse
         self._broker.touch(self)
 
@@ -126,6 +129,22 @@ class Queue:
     def heavy(self) -> bool:
         """The same of large messages, which are few."""
         return self.backlog.window_bytes > CROWD_BYTES and bool(self.selection.consumers)
+
+    def used(self) -> None:
+        """Somebody has used it: the time after which an unused queue expires begins anew.
+
+        Source: RabbitMQ, "Time-To-Live and Expiration", queue TTL.
+        """
+        deadlines = self._broker.deadlines
+        if self._lease is not None:
+            deadlines.cancel(self._lease)
+            self._lease = None
+        expires_s = self.terms.expires_s
+        if expires_s is not None and not self.selection.consumers and not self.deleted:
+            self._lease = deadlines.at(self._broker.now + expires_s, self._run_out)
+
+    def _run_out(self) -> None:
+        self._broker.expire(self)
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -234,6 +253,7 @@ class Queue:
         Args:
             consumer: stands for the channel that gets; it is not one of the queue's consumers.
         """
+        self.used()
         if self.expiry.deadlines:
             self._expire(self._broker.now)
         run = None

@@ -60,6 +60,7 @@ def declare_queue(
         vhost.check_equal("queue", name, "durable", kept, queue.durable)
         vhost.check_equal("queue", name, "auto_delete", auto_delete, queue.auto_delete)
         queue_arguments.check_equal(vhost, name, arguments, queue.arguments)
+        queue.used()
         return queue
     _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments)
     lines = kinds.lines(arguments)
@@ -132,7 +133,9 @@ def find_queue(actor: Actor, name: str) -> Queue:
     """The queue for a passive declare; raises ChannelException 403, 404 or 405."""
     name = cleaned(name)
     check_any(actor, "queue", name)
-    return actor.vhost.queue(name, actor.owner)
+    queue = actor.vhost.queue(name, actor.owner)
+    queue.used()
+    return queue
 
 
 def delete_queue(

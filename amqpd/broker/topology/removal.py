@@ -49,6 +49,7 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     actor.vhost.generation += 1
     broker.counters.queues_deleted += 1
     queue.deleted = True
+    queue.used()
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues.pop(queue, None)
     queue.purge()
@@ -68,6 +69,7 @@ def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consum
     queue.selection.remove(consumer)
     if queue.exclusive_consumer is consumer:
         queue.exclusive_consumer = None
+    queue.used()
     if queue.auto_delete and not queue.selection.consumers:
         remove_queue(broker, actor, queue)
 

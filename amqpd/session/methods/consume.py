@@ -49,6 +49,7 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
     channel.consumers[tag] = consumer
     queue.selection.add(consumer)
+    queue.used()
     if method.exclusive:
         queue.exclusive_consumer = consumer
     if not method.nowait:
