@@ -13,9 +13,9 @@ from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
 from amqpd.broker.memory import Memory
 from amqpd.broker.message import Message, bodies_size
+from amqpd.broker.permissions import system_actor
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue, Waiter
-from amqpd.broker.permissions import system_actor
 from amqpd.broker.restore import NOTHING, Recovered, restore
 from amqpd.broker.topology.removal import remove_queue
 from amqpd.broker.users import Permissions, User
@@ -114,14 +114,13 @@ class Broker:
     def add(self, queue: Queue) -> None:
         """Makes a queue known by its numbers."""
         self.queues[queue.queue_id] = queue
-        for line in queue.backlog.lines:
-            self.lines[line.queue_id] = queue
+        self.lines.update(dict.fromkeys(queue.line_ids, queue))
 
     def remove(self, queue: Queue) -> None:
         """Forgets the numbers of a queue."""
         del self.queues[queue.queue_id]
-        for line in queue.backlog.lines:
-            del self.lines[line.queue_id]
+        for each in queue.line_ids:
+            del self.lines[each]
 
     def expire(self, queue: Queue) -> None:
         """A queue goes that nobody has used for as long as it may be unused."""

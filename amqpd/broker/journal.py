@@ -20,6 +20,7 @@ from amqpd.broker.message import Message
 
 if TYPE_CHECKING:
     from amqpd.broker.queues.fifo import Fifo
+    from amqpd.broker.queues.queue import Queue
 
 # What is remembered of a message that is on its way to the disk, beside its bytes.
 MESSAGE_OVERHEAD_BYTES = 205
@@ -293,14 +294,14 @@ class Journal:
         # What is delivered from now on relies on it, so no failing power may take it back.
         self._promised = True
 
-    def remove(self, lines: Sequence[Fifo]) -> None:
-        """The queue with these lines is gone with all its messages."""
-        for line in lines:
+    def remove(self, queue: Queue) -> None:
+        """The queue is gone with all its messages."""
+        for line in queue.backlog.lines:
             self._changes.pop(line.queue_id, None)
-        if lines[0].durable:
-            self.append(QueueRemoved(lines[0].queue_id, len(lines)))
+        if queue.durable:
+            self.append(QueueRemoved(queue.queue_id, len(queue.line_ids)))
             return
-        for line in lines:
+        for line in queue.backlog.lines:
             if line.has_spilled:
                 self.unspill(line, line.window.next_number)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from amqpd import errors
-
 from amqpd.broker.users import User
 
 if TYPE_CHECKING:

@@ -91,6 +91,7 @@ def _restore_queue(broker: Broker, added: QueueAdded, standings: Mapping[int, St
         added.queue_id,
         added.name,
         backlog,
+        line_ids=range(added.queue_id, added.queue_id + added.lines),
         durable=True,
         auto_delete=added.auto_delete,
         exclusive_owner=None,

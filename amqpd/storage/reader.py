@@ -67,15 +67,16 @@ class Reader:
             self._dated = fetch.dated
             found, damaged = self._read(where, first, last if end is None else end)
         found.sort(key=itemgetter(0))
-        numbers = [each[0] & _NUMBER for each in found]
+        line = fetch.first & ~_NUMBER
+        numbers = [each[0] & _NUMBER | line for each in found]
         if len(set(numbers)) < len(numbers):
             raise damaged_file(self._file, "it has a message twice")
         moments = [each[2] for each in found]
         return Fetched(
             numbers,
             [each[1] for each in found],
-            [message_id & _NUMBER for message_id in sorted(damaged)],
-            fetch.below if end is None else (end & _NUMBER) + 1,
+            [message_id & _NUMBER | line for message_id in sorted(damaged)],
+            fetch.below if end is None else (end & _NUMBER | line) + 1,
             moments if any(moments) else (),
         )
 

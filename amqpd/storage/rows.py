@@ -19,6 +19,7 @@ from amqpd.storage.schema import NUMBER_BITS
 from amqpd.wire import content
 
 CHECKSUM_BYTES: Final = 8
+NUMBER_MAX: Final = (1 << NUMBER_BITS) - 1
 RUN_MESSAGES_MAX: Final = 4096
 RUN_BYTES_MAX: Final = 2_097_152
 
@@ -26,8 +27,8 @@ Piece = bytes | memoryview
 
 
 def row_id(queue_id: int, number: int) -> int:
-    """The id of a message."""
-    return queue_id << NUMBER_BITS | number
+    """The id of a message. What its number says of its line, its queue id says already."""
+    return queue_id << NUMBER_BITS | number & NUMBER_MAX
 
 
 def queue_ids(queue_id: int, lines: int = 1) -> tuple[int, int]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
+from amqpd.broker.queues.fifo import LINE_BITS
+
 if TYPE_CHECKING:
     from sqlite_utils import Migrations
 
@@ -18,7 +20,7 @@ APPLICATION_ID: Final = 0x616D7170  # "amqp": what `file` and SQLite tell the fi
 
 # A message's id is its queue's and its number in it, so that a queue's messages lie together and in
 # order.
-NUMBER_BITS: Final = 43
+NUMBER_BITS: Final = LINE_BITS
 
 _TOPOLOGY: Final = """
 CREATE TABLE vhosts (name TEXT PRIMARY KEY, checksum INTEGER NOT NULL) WITHOUT ROWID;

@@ -39,7 +39,6 @@ from amqpd.storage.rows import (
     row_id,
     seed,
 )
-from amqpd.storage.schema import NUMBER_BITS
 from amqpd.storage.small import SmallBatches, small_batch
 from amqpd.wire import content
 
@@ -379,7 +378,7 @@ class Writer:
 
 
 def _listed(queue_id: int, numbers: list[int]) -> str:
-    base = queue_id << NUMBER_BITS
+    base = row_id(queue_id, numbers[0]) - numbers[0]
     return f"[{','.join([str(base + number) for number in numbers])}]"
 
 

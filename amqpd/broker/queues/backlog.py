@@ -20,10 +20,7 @@ class Backlog(Protocol):
 
     @property
     def lines(self) -> Sequence[Fifo]:
-        """The lines in which the messages stand, one at least; what goes first stands in the first.
-
-        Their numbers in the store follow each other.
-        """
+        """The lines in which messages stand or have stood, what goes first in the first of them."""
 
     @property
     def ready(self) -> int:
@@ -80,6 +77,3 @@ class Backlog(Protocol):
 
         None if it is not wanted any more.
         """
-
-    def placed(self, line: Fifo, placed: Placed) -> Placed:
-        """What has come into the memory of a line, with its numbers in the queue."""

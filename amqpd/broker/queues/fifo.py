@@ -7,7 +7,7 @@ to the journal and the store by an id of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Journal, Standing
@@ -20,6 +20,10 @@ from amqpd.broker.queues.window import (
     Run,
     Window,
 )
+
+# In the numbers of a queue's messages the bits above these say which of its lines it is.
+LINE_BITS: Final = 43
+NUMBER_MAX: Final = (1 << LINE_BITS) - 1
 
 # What is fetched of a queue that nobody takes from: enough to see what its first message is.
 PEEK_MESSAGES = 16
@@ -39,6 +43,7 @@ class Fifo:
         queue_id: its number in the journal and the store.
         durable: persistent messages are kept; of a line that is not durable, none is.
         keeps_all: all messages count as persistent.
+        base: what the numbers of its messages begin from.
         standing: as the store has it.
 
     Attributes:
@@ -55,18 +60,19 @@ class Fifo:
         *,
         durable: bool,
         keeps_all: bool = False,
+        base: int = 0,
         standing: Standing | None = None,
     ) -> None:
         found = standing or Standing(1, 0, 0, 0)
         # The mark runs ahead of what was handed out, and what comes from now on is new.
-        seen_below = min(found.handed_out_below, found.next_number)
+        seen_below = base + min(found.handed_out_below, found.next_number)
         self.queue_id = queue_id
         self.durable = durable
         self.kept = found.messages
         self.kept_bytes = found.bytes
         self.has_spilled = False
         self.window = Window(
-            memory, found.next_number, found.messages, found.bytes, seen_below=seen_below
+            memory, base + found.next_number, found.messages, found.bytes, seen_below, base + 1
         )
         self.lines = (self,)
         self._keeps_all = keeps_all
@@ -102,8 +108,8 @@ class Fifo:
         """What the store is to keep of it beside its messages; None if it is not durable."""
         if not self.durable:
             return None
-        below = self._handed_out.below
-        return Standing(self.window.next_number, below, self.kept, self.kept_bytes)
+        below, next_number = self._handed_out.below, self.window.next_number
+        return Standing(next_number & NUMBER_MAX, below & NUMBER_MAX, self.kept, self.kept_bytes)
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -250,10 +256,6 @@ class Fifo:
             self._journal.mark(self)
             self._journal.set_aside(self, answer.damaged)
         return Placed(answer.numbers, answer.messages), missing.messages + len(answer.damaged)
-
-    def placed(self, line: Fifo, placed: Placed) -> Placed:
-        """What has come into memory, with its numbers in the queue, which are those of the line."""
-        return placed
 
     def _show(self, answer: Fetched) -> Missing:
         missing = self.window.fetched(answer)

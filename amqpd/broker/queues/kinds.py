@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.arguments import queue_type
-from amqpd.broker.queues.fifo import Fifo
+from amqpd.broker.queues.fifo import LINE_BITS, Fifo
 from amqpd.broker.queues.priority import Priority
 from amqpd.wire.arguments import Arguments
 
@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     from amqpd.broker.journal import Standing
     from amqpd.broker.queues.backlog import Backlog
 
+# Of quorum queues. Source: RabbitMQ 4.3, "Quorum Queues", priorities.
+QUORUM_PRIORITY_MAX: Final = 31
+QUORUM_PRIORITY_DEFAULT: Final = 4
 
-def lines(arguments: Arguments) -> int:
-    """How many lines the backlog of a queue has."""
-    maximum = arguments.values.get("x-max-priority")
-    return maximum + 1 if maximum else 1
+
+def line_count(arguments: Arguments) -> int:
+    """How many lines the backlog of a queue can have."""
+    return _highest_priority(arguments) + 1
+
+
+def _highest_priority(arguments: Arguments) -> int:
+    if queue_type(arguments) == "quorum":
+        return QUORUM_PRIORITY_MAX
+    return arguments.values.get("x-max-priority") or 0
 
 
 def backlog(
@@ -36,15 +45,26 @@ def backlog(
         queue_id: of its first line; those of the others follow.
         standings: of its lines as the store has them, by queue id.
     """
-    found = [
-        Fifo(
-            each,
+    is_quorum = queue_type(arguments) == "quorum"
+    standings = standings or {}
+
+    def line(place: int) -> Fifo:
+        return Fifo(
+            queue_id + place,
             broker.journal,
             broker.memory,
             durable=durable,
-            keeps_all=queue_type(arguments) == "quorum",
-            standing=standings.get(each) if standings else None,
+            keeps_all=is_quorum,
+            base=place << LINE_BITS,
+            standing=standings.get(queue_id + place),
         )
-        for each in range(queue_id, queue_id + lines(arguments))
-    ]
-    return found[0] if len(found) == 1 else Priority(found)
+
+    highest = _highest_priority(arguments)
+    if not highest:
+        return line(0)
+    return Priority(
+        line,
+        highest=highest,
+        default=QUORUM_PRIORITY_DEFAULT if is_quorum else 0,
+        known=[place for place in range(highest + 1) if queue_id + place in standings],
+    )

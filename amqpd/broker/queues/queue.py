@@ -48,6 +48,7 @@ class Queue:
 
     Attributes:
         queue_id: its number in the journal and the store.
+        line_ids: those that its lines have there, or will have.
         terms: what it does with its messages by itself.
         waiters: resumed, once, when messages are at hand again or there are none any more.
         exclusive_owner: the session that declared it exclusive, or None.
@@ -70,12 +71,14 @@ class Queue:
         name: str,
         backlog: Backlog,
         *,
+        line_ids: range,
         durable: bool,
         auto_delete: bool,
         exclusive_owner: Owner | None,
         arguments: Arguments,
     ) -> None:
         self.queue_id = queue_id
+        self.line_ids = line_ids
         self.name = name
         self.vhost = vhost
         self.durable = durable
@@ -104,7 +107,7 @@ class Queue:
         """From now on these are its arguments, by their names without `x-`."""
         self.terms = terms(effective)
         self.expiry.ttl_s = self.terms.ttl_s
-        self.expiry.is_mixed |= len(self.backlog.lines) > 1
+        self.expiry.is_mixed |= len(self.line_ids) > 1
         self._is_limited = self.terms.is_limited
         self.used()
         self.vhost.generation += 1  # what sessions remember of routes knows whether it may refuse
@@ -401,7 +404,7 @@ class Queue:
             if isinstance(found, Fetch):
                 fetches.append(found)
             elif found is not None:
-                self._came_back(self.backlog.placed(line, found), [])
+                self._came_back(found, [])
                 self.dispatch()
         return fetches
 

@@ -94,6 +94,7 @@ class Window:
         behind: how many messages the store has already.
         behind_bytes: size of their bodies.
         seen_below: those with smaller numbers count as delivered before.
+        first: no message has a smaller number.
 
     Attributes:
         ready: how many there are.
@@ -129,12 +130,13 @@ class Window:
         behind: int = 0,
         behind_bytes: int = 0,
         seen_below: int = 0,
+        first: int = 1,
     ) -> None:
         self._memory = memory
         self._window: deque[Chunk] = deque()
         self.window_bytes = 0
         self._returned: list[tuple[int, Message]] = []
-        self.behind_from = 1 if behind else next_number
+        self.behind_from = first if behind else next_number
         self._behind_kept = behind
         self._behind_kept_bytes = behind_bytes
         self._fetch: Fetch | None = None
@@ -150,12 +152,8 @@ class Window:
         """How many are in memory."""
         return self.ready - self.behind
 
-    def overdue(self, deadlines: Mapping[int, float], now: float, base: int = 0) -> int:
-        """How many of the messages that go first have passed their deadlines, as one take has.
-
-        Args:
-            base: what the numbers in `deadlines` are larger than those here.
-        """
+    def overdue(self, deadlines: Mapping[int, float], now: float) -> int:
+        """How many of the messages that go first have passed their deadlines, as one take has."""
         numbers: Sequence[int] = ()
         if self._returned:
             numbers = (self._returned[0][0],)
@@ -163,7 +161,7 @@ class Window:
             numbers = self._window[0].numbers
         count = 0
         for number in numbers:
-            if deadlines.get(number + base, inf) > now:
+            if deadlines.get(number, inf) > now:
                 break
             count += 1
         return count

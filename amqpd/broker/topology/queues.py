@@ -63,7 +63,7 @@ def declare_queue(
         queue.used()
         return queue
     _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments)
-    lines = kinds.lines(arguments)
+    lines = kinds.line_count(arguments)
     queue_id = broker.next_queue_id(lines)
     queue = Queue(
         broker,
@@ -71,6 +71,7 @@ def declare_queue(
         queue_id,
         name,
         kinds.backlog(broker, queue_id, arguments, durable=kept),
+        line_ids=range(queue_id, queue_id + lines),
         durable=kept,
         auto_delete=auto_delete,
         exclusive_owner=actor.owner if exclusive else None,

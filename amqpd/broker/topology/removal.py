@@ -53,7 +53,7 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues.pop(queue, None)
     queue.purge()
-    broker.journal.remove(queue.backlog.lines)
+    broker.journal.remove(queue)
     broker.remove(queue)
     broker.touch(queue)
     for exchange in _unbind_all_to(broker, actor, queue):
