@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqpd import errors
-from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
+
+if TYPE_CHECKING:
+    from amqpd.broker.vhost import Vhost
 
 Values = dict[str, Any]
 Check = Callable[[Any, Values], str | None]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REJECTED: Final = "rejected"
 EXPIRED: Final = "expired"
 MAXLEN: Final = "maxlen"
+DELIVERY_LIMIT: Final = "delivery_limit"
 
 
 def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reason: str) -> None:

@@ -14,7 +14,7 @@ class Fetch(NamedTuple):
         below: no message with this number or a larger one is wanted.
         messages_max: how many at most.
         bytes_max: how many bytes of bodies at most, but one message in any case.
-        dated: it matters when they were stored.
+        detailed: the details of the messages matter.
     """
 
     queue_id: int
@@ -22,7 +22,19 @@ class Fetch(NamedTuple):
     below: int
     messages_max: int
     bytes_max: int
-    dated: bool = False
+    detailed: bool = False
+
+
+class Details(NamedTuple):
+    """What is known of messages beside what they are.
+
+    Attributes:
+        enqueued_ms: when each was stored, in milliseconds since 1970.
+        returned: how often each has come back from a consumer.
+    """
+
+    enqueued_ms: Sequence[int]
+    returned: Sequence[int]
 
 
 class Fetched(NamedTuple):
@@ -31,12 +43,12 @@ class Fetched(NamedTuple):
     Attributes:
         damaged: numbers of messages that are not as they were written.
         read_below: all stored messages with numbers from `Fetch.first` to below this are in here.
-        enqueued_ms: when each was stored, in milliseconds since 1970; empty if the fetch did not
-            ask for it and none of them has a TTL of its own.
+        details: of the messages, side by side with them; None if the fetch did not ask for it and
+            none of them has a TTL of its own.
     """
 
     numbers: list[int]
     messages: list[Message]
     damaged: list[int]
     read_below: int
-    enqueued_ms: Sequence[int] = ()
+    details: Details | None = None

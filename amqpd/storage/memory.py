@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.fetch import Details, Fetch, Fetched
 from amqpd.broker.journal import (
     Batch,
     Bound,
@@ -90,11 +90,13 @@ class MemoryStore:
         read_below = fetch.below if complete else numbers[-1] + 1
         messages = [found[number] for number in numbers]
         enqueued_ms = self.enqueued_ms.get(fetch.queue_id, {})
-        is_dated = fetch.dated or any(
+        details = None
+        if fetch.detailed or any(
             content.flags(message[HEADER]) & content.EXPIRATION for message in messages
-        )
-        dates = [enqueued_ms[number] for number in numbers] if is_dated else []
-        return Fetched(numbers, messages, [], read_below, dates)
+        ):
+            returned = [self.deliveries.get((fetch.queue_id, each), 0) for each in numbers]
+            details = Details([enqueued_ms[each] for each in numbers], returned)
+        return Fetched(numbers, messages, [], read_below, details)
 
     def recover(self) -> Recovered:
         """What a broker finds that starts on this image; spilled messages are gone."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.fetch import Details, Fetch, Fetched
 from amqpd.broker.message import Envelope, Message
 from amqpd.storage.database import damaged_file, told
 from amqpd.storage.rows import CHECKSUM_BYTES, checksums, row_id, seed
@@ -28,15 +28,17 @@ FIRST_LOOK: Final = 128  # messages whose sizes say how many more to look at
 _NUMBER: Final = (1 << NUMBER_BITS) - 1
 _BODY: Final = "coalesce(body, (SELECT b.body FROM main.bodies b WHERE b.id = body_id))"
 _COLUMNS: Final = (
-    f"id, exchange, routing_key, header, {_BODY} AS body, checksum, was_dead, enqueued_ms"
+    f"id, exchange, routing_key, header, {_BODY} AS body, checksum, was_dead, enqueued_ms, "
+    "delivery_count"
 )
 _GROUPS: Final = (
     "SELECT group_concat(id), exchange, routing_key, header, group_concat(body, ''), "
-    "group_concat(checksum, ''), was_dead, group_concat(enqueued_ms) "
+    "group_concat(checksum, ''), was_dead, group_concat(enqueued_ms), "
+    "group_concat(delivery_count) "
     "FROM ({}) GROUP BY exchange, routing_key, header, was_dead"
 )
 
-Found = tuple[int, Message, int]  # id, message, and when it was stored if that matters, else 0
+Found = tuple[int, Message, int, int]  # id, message, when it was stored, how often it came back
 
 # When a message was stored of which the file does not say it: it must not expire because of that.
 _UNKNOWN_MS: Final = 1 << 52
@@ -51,7 +53,7 @@ class Reader:
         self._connection = connection
         self._execute = connection.execute
         self._file = file
-        self._dated = False
+        self._detailed = False  # whether the details matter of what is being read
         self._envelopes: dict[tuple[bytes, bytes, bool], Envelope] = {}
 
     def fetch(self, fetch: Fetch) -> Fetched:
@@ -64,20 +66,22 @@ class Reader:
         with told(self._file):
             where = self._where(first, last)
             end = self._end(fetch, where, first, last)
-            self._dated = fetch.dated
+            self._detailed = fetch.detailed
             found, damaged = self._read(where, first, last if end is None else end)
         found.sort(key=itemgetter(0))
         line = fetch.first & ~_NUMBER
         numbers = [each[0] & _NUMBER | line for each in found]
         if len(set(numbers)) < len(numbers):
             raise damaged_file(self._file, "it has a message twice")
-        moments = [each[2] for each in found]
+        details = None
+        if self._detailed:
+            details = Details([each[2] for each in found], [each[3] for each in found])
         return Fetched(
             numbers,
             [each[1] for each in found],
             [message_id & _NUMBER | line for message_id in sorted(damaged)],
             fetch.below if end is None else (end & _NUMBER | line) + 1,
-            moments if any(moments) else (),
+            details,
         )
 
     def _where(self, first: int, last: int) -> str:
@@ -138,10 +142,13 @@ class Reader:
         envelope, header = self._envelope(row[1], row[2], row[6] == 1), row[3]
         persistent = content.is_persistent(header)
         messages: list[Message] = [(envelope, header, body, persistent) for body in bodies]
-        moments: Iterable[int] = repeat(0)
-        if self._dated or content.flags(header) & content.EXPIRATION:
-            moments = _moments(row[7], len(ids))
-        found += zip(ids, messages, moments, strict=False)
+        moments: Iterable[int] = repeat(_UNKNOWN_MS)
+        returned: Iterable[int] = repeat(0)
+        if self._detailed or content.flags(header) & content.EXPIRATION:
+            self._detailed = True
+            moments = _integers(row[7], len(ids), _UNKNOWN_MS)
+            returned = _integers(row[8], len(ids), 0)
+        found += zip(ids, messages, moments, returned, strict=False)
 
     def _envelope(self, exchange: bytes, routing_key: bytes, was_dead: bool) -> Envelope:
         key = exchange, routing_key, was_dead
@@ -162,19 +169,19 @@ class Reader:
         for message_id in ids:
             row = self._execute(query, (message_id, message_id)).fetchone()
             if row is not None and is_intact(row[:6]):
-                stored = str(row[7]).encode()
-                self._add(found, [*row[:7], stored], [message_id], [row[4]])
+                details = [str(each).encode() for each in row[7:]]
+                self._add(found, [*row[:7], *details], [message_id], [row[4]])
             else:
                 damaged.append(message_id)
 
 
-def _moments(joined: Any, count: int) -> list[int]:
-    """So many times in milliseconds, from one piece."""
+def _integers(joined: Any, count: int, otherwise: int) -> list[int]:
+    """So many numbers from one piece; something else if they are not there."""
     try:
         found = [*map(int, joined.split(b","))]
     except (AttributeError, ValueError):
         found = []
-    return found if len(found) == count else [_UNKNOWN_MS] * count
+    return found if len(found) == count else [otherwise] * count
 
 
 def is_intact(row: Sequence[Any]) -> bool:

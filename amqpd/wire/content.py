@@ -224,6 +224,12 @@ def with_header_entries(header: bytes, entries: Sequence[bytes]) -> bytes:
     return with_property(header, HEADERS, len(table).to_bytes(4, "big") + table)
 
 
+def with_header_entry(header: bytes, name: str, entry: bytes) -> bytes:
+    """The header with an entry of its headers table, instead of one of that name, if there is."""
+    kept = [data for other, data in header_entries(header) if other != name]
+    return with_header_entries(header, [*kept, entry])
+
+
 def without_header_entry(header: bytes, name: str) -> bytes:
     """The header without one entry of its headers table; all other bytes as they were."""
     place = locate(header, HEADERS)

@@ -14,6 +14,7 @@ from itertools import repeat
 from math import inf
 
 from amqpd.broker.message import HEADER, Message
+from amqpd.broker.queues.window import known_of
 from amqpd.wire import content
 
 
@@ -96,8 +97,4 @@ class Expiry:
 
     def forget_all(self, gone: Sequence[Sequence[int]]) -> None:
         """Ready messages are gone as a whole: ranges of numbers, and lists of them."""
-        ranges = [each for each in gone if isinstance(each, range)]
-        for each in gone:
-            if not isinstance(each, range):
-                self.forget(each)
-        self.forget([number for number in self.deadlines if any(number in each for each in ranges)])
+        self.forget(known_of(gone, self.deadlines))

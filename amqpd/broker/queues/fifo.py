@@ -208,12 +208,12 @@ class Fifo:
 
     # --- what stands behind the window ------------------------------------------------------------
 
-    def refill(self, *, wanted: bool, dated: bool) -> Fetch | Placed | None:
+    def refill(self, *, wanted: bool, detailed: bool) -> Fetch | Placed | None:
         """What to fetch from the store before the window runs dry, or what could be had at once.
 
         Args:
             wanted: someone takes from it; if not, no more is fetched than the first few.
-            dated: it matters when they were stored.
+            detailed: the details of the messages matter.
         """
         window = self.window
         if not window.wants_more or not (wanted or window.at_hand == 0):
@@ -225,7 +225,7 @@ class Fifo:
                 below = min(below, next(iter(waiting), below))
         if below > window.behind_from:
             messages_max = FETCH_MESSAGES_MAX if wanted else PEEK_MESSAGES
-            return window.next_fetch(self.queue_id, below, messages_max, dated=dated)
+            return window.next_fetch(self.queue_id, below, messages_max, detailed=detailed)
         # All that is wanted is still on its way to the disk, and so in memory.
         found: dict[int, Message] = {}
         for changes in uncommitted:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from math import inf, nextafter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
-from amqpd.broker.dead_letter import EXPIRED, MAXLEN, REJECTED, dead_letter
+from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
 from amqpd.broker.deadlines import Deadline
-from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.fetch import Details, Fetch, Fetched
 from amqpd.broker.message import Message, body_bytes
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
+from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
 from amqpd.broker.queues.terms import NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
 from amqpd.broker.queues.window import Run
@@ -98,6 +100,7 @@ class Queue:
         self.deleted = False
         self.waiters: dict[Waiter, None] = {}
         self.expiry = Expiry()
+        self.returns = Returns()
         self._broker = broker
         self._alarm: Deadline | None = None  # when to look at deadlines and limits again
         self._lease: Deadline | None = None  # when it expires, if nobody uses it until then
@@ -105,7 +108,7 @@ class Queue:
 
     def apply(self, effective: dict[str, Any]) -> None:
         """From now on these are its arguments, by their names without `x-`."""
-        self.terms = terms(effective)
+        self.terms = terms(effective, queue_type(self.arguments))
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= len(self.line_ids) > 1
         self._is_limited = self.terms.is_limited
@@ -248,7 +251,10 @@ class Queue:
         else:
             self.unacked += count
             consumer.unacked += count
-        consumer.channel.deliver(consumer, run.numbers, run.messages, run.redelivered)
+        messages = run.messages
+        if self.returns.counts:
+            messages = self.returns.counted(run.numbers, messages)
+        consumer.channel.deliver(consumer, run.numbers, messages, run.redelivered)
 
     def get(self, consumer: Consumer) -> Run | None:
         """One message for basic.get, or None if none is at hand.
@@ -271,6 +277,8 @@ class Queue:
         else:
             self.unacked += 1
             consumer.unacked += 1
+        if self.returns.counts:
+            return run._replace(messages=self.returns.counted(run.numbers, run.messages))
         return run
 
     # --- settling ---------------------------------------------------------------------------------
@@ -291,8 +299,24 @@ class Queue:
         """Deliveries come back to their places."""
         self.unacked -= len(deliveries)
         self._regain(consumer, len(deliveries))
-        if not self.deleted:
-            self.backlog.give_back(deliveries)
+        if self.deleted:
+            return
+        if self.terms.counts_deliveries:
+            deliveries = self._within_limit(deliveries)
+        self.backlog.give_back(deliveries)
+
+    def _within_limit(self, deliveries: list[tuple[int, Message]]) -> list[tuple[int, Message]]:
+        """Deliveries that may come back once more; the others become dead letters."""
+        over = self.returns.came_back(
+            [number for number, _ in deliveries], self.terms.delivery_limit
+        )
+        if not over:
+            return deliveries
+        lost = [delivery for delivery in deliveries if delivery[0] in over]
+        numbers, messages = [pair[0] for pair in lost], [pair[1] for pair in lost]
+        dead_letter(self._broker, self, messages, DELIVERY_LIMIT)
+        self._forget(numbers, messages)
+        return [delivery for delivery in deliveries if delivery[0] not in over]
 
     def _regain(self, consumer: Consumer, count: int) -> None:
         """The consumer has room for `count` messages more, if it is still there."""
@@ -303,14 +327,21 @@ class Queue:
     def _forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         if self.durable and not self.deleted:
             self.backlog.settle(numbers, messages)
+        self._forget_details(numbers)
+
+    def _forget_details(self, numbers: Sequence[int]) -> None:
         if self.expiry.deadlines:
             self.expiry.forget(numbers)
+        if self.returns.counts:
+            self.returns.forget(numbers)
 
     def purge(self) -> int:
         """Drops all ready messages; how many."""
         count, numbers = self.backlog.purge()
         if self.expiry.deadlines:
             self.expiry.forget_all(numbers)
+        if self.returns.counts:
+            self.returns.forget_all(numbers)
         return count
 
     # --- what is not to stay ----------------------------------------------------------------------
@@ -372,8 +403,7 @@ class Queue:
     def _lose(self, run: Run, reason: str) -> None:
         """Messages are gone, for a reason other than that a consumer was done with them."""
         dead_letter(self._broker, self, run.messages, reason)
-        if self.expiry.deadlines:
-            self.expiry.forget(run.numbers)
+        self._forget_details(run.numbers)
 
     def _look_again(self, when: float) -> None:
         """Has the queue touched at a time, if not before."""
@@ -400,11 +430,13 @@ class Queue:
         )
         fetches: list[Fetch] = []
         for line in self.backlog.lines:
-            found = line.refill(wanted=wanted, dated=self.expiry.matters)
+            found = line.refill(
+                wanted=wanted, detailed=self.expiry.matters or self.terms.counts_deliveries
+            )
             if isinstance(found, Fetch):
                 fetches.append(found)
             elif found is not None:
-                self._came_back(found, [])
+                self._came_back(found, None)
                 self.dispatch()
         return fetches
 
@@ -424,12 +456,15 @@ class Queue:
         if found is None:
             return 0
         placed, lost = found
-        self._came_back(placed, answer.enqueued_ms)
+        self._came_back(placed, answer.details)
         return lost
 
-    def _came_back(self, placed: Placed, enqueued_ms: Sequence[int]) -> None:
-        if not enqueued_ms and not self.expiry.matters:
+    def _came_back(self, placed: Placed, details: Details | None) -> None:
+        if details is not None and self.terms.counts_deliveries:
+            self.returns.were(placed.numbers, details.returned)
+        if details is None and not self.expiry.matters:
             return
+        enqueued_ms = details.enqueued_ms if details else ()
         self.expiry.came_back(
             placed.numbers, placed.messages, enqueued_ms, self._broker.epoch, self._broker.now
         )

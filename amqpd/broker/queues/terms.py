@@ -3,7 +3,8 @@
 The terms come from the arguments of its declaration and from policies; see `policies.py` for how
 the two are merged.
 
-Source: RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit", "Dead Letter Exchanges".
+Source: RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit", "Dead Letter Exchanges", and
+"Quorum Queues", poison message handling.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, Final, NamedTuple
 DROP_HEAD: Final = "drop-head"
 REJECT_PUBLISH: Final = "reject-publish"
 REJECT_PUBLISH_DLX: Final = "reject-publish-dlx"
+
+QUORUM_DELIVERY_LIMIT: Final = 20
 
 
 class Terms(NamedTuple):
@@ -28,6 +31,8 @@ class Terms(NamedTuple):
         dead_letter_exchange: where messages go that are rejected, expired or dropped; None for
             nowhere, "" for the default exchange.
         dead_letter_routing_key: with which routing key; None for those that they came with.
+        counts_deliveries: a message that comes back says how often it did.
+        delivery_limit: how often a message may come back; None for any number.
     """
 
     ttl_s: float | None = None
@@ -37,6 +42,8 @@ class Terms(NamedTuple):
     overflow: str = DROP_HEAD
     dead_letter_exchange: str | None = None
     dead_letter_routing_key: str | None = None
+    counts_deliveries: bool = False
+    delivery_limit: int | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -52,12 +59,15 @@ class Terms(NamedTuple):
 NO_TERMS: Final = Terms()
 
 
-def terms(effective: Mapping[str, Any]) -> Terms:
+def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
     """The terms that a queue has.
 
     Args:
         effective: arguments of queues without their `x-`, which is what policies call them.
     """
+    limit = effective.get("delivery-limit")
+    if not isinstance(limit, int):  # RabbitMQ takes what is no number, and the default then
+        limit = QUORUM_DELIVERY_LIMIT if queue_type == "quorum" else -1
     return Terms(
         ttl_s=_seconds(effective.get("message-ttl")),
         expires_s=_seconds(effective.get("expires")),
@@ -66,6 +76,8 @@ def terms(effective: Mapping[str, Any]) -> Terms:
         overflow=effective.get("overflow", DROP_HEAD),
         dead_letter_exchange=effective.get("dead-letter-exchange"),
         dead_letter_routing_key=effective.get("dead-letter-routing-key"),
+        counts_deliveries=queue_type == "quorum" or limit >= 0,
+        delivery_limit=limit if limit >= 0 else None,
     )
 
 

@@ -11,7 +11,7 @@ were never taken; they wait in a heap of their own and go first.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple
@@ -309,11 +309,11 @@ class Window:
         below: int,
         messages_max: int = FETCH_MESSAGES_MAX,
         *,
-        dated: bool = False,
+        detailed: bool = False,
     ) -> Fetch:
         """What to fetch next from the store, which has all messages below a number."""
         size = min(FETCH_BYTES_MAX, self._memory.window() // 2)
-        self._fetch = Fetch(queue_id, self.behind_from, below, messages_max, size, dated)
+        self._fetch = Fetch(queue_id, self.behind_from, below, messages_max, size, detailed)
         return self._fetch
 
     def expects(self, fetch: Fetch) -> bool:
@@ -355,3 +355,14 @@ class Window:
             self._hold(size + MESSAGE_OVERHEAD_BYTES * len(part))
             self._append(numbers[start:end], part, size)
             start = end
+
+
+def known_of(gone: Sequence[Sequence[int]], known: Collection[int]) -> list[int]:
+    """The numbers out of ranges and lists that are known; ranges may be far longer than that."""
+    found: list[int] = []
+    for numbers in gone:
+        if len(numbers) > len(known):
+            found += [number for number in known if number in numbers]
+        else:
+            found += [number for number in numbers if number in known]
+    return found

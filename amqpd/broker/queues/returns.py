@@ -1,0 +1,65 @@
+"""How often messages of a queue have come back from consumers.
+
+Consumers read it in the header `x-delivery-count`, which is not there before a message has come
+back for the first time.
+
+Source: RabbitMQ, "Quorum Queues", poison message handling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from amqpd.broker.message import Message
+from amqpd.broker.queues.window import known_of
+from amqpd.wire import content, fields
+
+COUNT_HEADER: Final = "x-delivery-count"
+
+
+class Returns:
+    """The counts of one queue's messages.
+
+    Attributes:
+        counts: by number, of messages in memory that have come back; no more than there are.
+    """
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+
+    def came_back(self, numbers: Sequence[int], limit: int | None) -> set[int]:
+        """Messages have come back once more; those of them that have done so too often."""
+        counts = self.counts
+        for number in numbers:
+            counts[number] = counts.get(number, 0) + 1
+        return set() if limit is None else {each for each in numbers if counts[each] > limit}
+
+    def were(self, numbers: Sequence[int], counts: Sequence[int]) -> None:
+        """Messages were read back from the store that have come back so often."""
+        pairs = zip(numbers, counts, strict=True)
+        self.counts.update((number, count) for number, count in pairs if count)
+
+    def counted(self, numbers: Sequence[int], messages: Sequence[Message]) -> list[Message]:
+        """The messages with their counts in their headers."""
+        return [
+            _with_count(message, self.counts[number]) if number in self.counts else message
+            for number, message in zip(numbers, messages, strict=True)
+        ]
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Messages are gone."""
+        for number in numbers:
+            self.counts.pop(number, None)
+
+    def forget_all(self, gone: Sequence[Sequence[int]]) -> None:
+        """Ready messages are gone as a whole: ranges of numbers, and lists of them."""
+        self.forget(known_of(gone, self.counts))
+
+
+def _with_count(message: Message, count: int) -> Message:
+    envelope, header, body, persistent = message
+    entry = fields.long(COUNT_HEADER, count)
+    return envelope, content.with_header_entry(header, COUNT_HEADER, entry), body, persistent
