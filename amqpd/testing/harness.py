@@ -95,6 +95,7 @@ class Harness:
         hotpath: as of Core.
         seed: of the core's random source.
         store: an empty one in memory if none is given.
+        epoch: as of Core.
 
     Attributes:
         now: seconds on the core's clock.
@@ -112,10 +113,15 @@ class Harness:
         hotpath: bool = True,
         seed: int = 0,
         store: Store | None = None,
+        epoch: float = 0.0,
     ) -> None:
         self.store: Store = MemoryStore() if store is None else store
         self.core = Core(
-            config or Config(), Random(seed), recovered=self.store.recover(), hotpath=hotpath
+            config or Config(),
+            Random(seed),
+            epoch,
+            recovered=self.store.recover(),
+            hotpath=hotpath,
         )
         self.now = 0.0
         self.deadline: float | None = None
@@ -125,6 +131,7 @@ class Harness:
         self.fetches = True
         self.wanted: list[Fetch] = []
         self._connected = 0
+        self.settle()  # a broker on a store with messages may look at them at once
 
     def connect(self, *, is_loopback: bool = True) -> Link:
         """A new client, which has not said anything yet."""
