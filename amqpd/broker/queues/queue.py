@@ -89,7 +89,10 @@ class Queue:
         self.arguments = arguments
         self.backlog = backlog
         self.terms: Terms = NO_TERMS
-        self.selection = Selection()
+        self.selection = Selection(
+            single=arguments.values.get("x-single-active-consumer") is True,
+            gives_way=queue_type(arguments) == "quorum",
+        )
         self.exclusive_consumer: Consumer | None = None
         self.incoming: dict[Binding, None] = {}
         self.inbox: list[Message] = []

@@ -4,7 +4,11 @@ A consumer stands in its priority's turn while it may have room. One that turns 
 leaves the turn and comes back at its end when it has room again, so that the cost of choosing does
 not grow with the consumers that are full or idle.
 
-Source: RabbitMQ, "Consumer priorities" and "Consumer acknowledgements" (round-robin).
+Where only a single consumer may be active, the others wait until it leaves. On a quorum queue it
+also gives way to one of a higher priority, when all that it has unsettled is settled.
+
+Source: RabbitMQ, "Consumer priorities", "Consumer acknowledgements" (round-robin), "Single Active
+Consumer".
 """
 
 from bisect import insort
@@ -16,13 +20,21 @@ from amqpd.broker.consumer import Consumer
 class Selection:
     """The consumers of one queue.
 
+    Args:
+        single: only one of them is active at a time.
+        gives_way: it is not active any more when one of a higher priority has come.
+
     Attributes:
         consumers: all of them, in the order in which they came.
+        active: the one that is, where there is a single one.
     """
 
-    __slots__ = ("_order", "_turns", "consumers")
+    __slots__ = ("_gives_way", "_order", "_turns", "active", "consumers", "single")
 
-    def __init__(self) -> None:
+    def __init__(self, *, single: bool = False, gives_way: bool = False) -> None:
+        self.single = single
+        self.active: Consumer | None = None
+        self._gives_way = gives_way
         self.consumers: dict[Consumer, None] = {}
         # Turns in which someone stands, by priority, and their priorities negated: highest first.
         self._turns: dict[int, deque[Consumer]] = {}
@@ -30,15 +42,51 @@ class Selection:
 
     def add(self, consumer: Consumer) -> None:
         self.consumers[consumer] = None
-        self.rejoin(consumer)
+        if not self.single:
+            self.rejoin(consumer)
+        elif self.active is None:
+            self._activate(consumer)
+        else:
+            self._give_way()
 
     def remove(self, consumer: Consumer) -> None:
         del self.consumers[consumer]
+        self._leave_turn(consumer)
+        if consumer is self.active:
+            self.active = None
+            if self.consumers:
+                self._activate(self._next())
+
+    def _leave_turn(self, consumer: Consumer) -> None:
         if consumer.waiting:
             turn = self._turns[consumer.priority]
             turn.remove(consumer)
             consumer.waiting = False
             self._forget_if_empty(consumer.priority)
+
+    def _activate(self, consumer: Consumer) -> None:
+        self.active = consumer
+        self.rejoin(consumer)
+
+    def _next(self) -> Consumer:
+        """The one that is active next: of the highest priority the one that has come first."""
+        return max(self.consumers, key=lambda each: each.priority)
+
+    def _give_way(self) -> bool:
+        """Whether the active consumer has to go for another; it does if it has nothing unsettled.
+
+        Until then it gets nothing.
+        """
+        active = self.active
+        if not self._gives_way or active is None:
+            return False
+        following = self._next()
+        if following.priority <= active.priority:
+            return False
+        self._leave_turn(active)
+        if not active.unacked:
+            self._activate(following)
+        return True
 
     def clear(self) -> list[Consumer]:
         """Removes all; who they were."""
@@ -46,12 +94,15 @@ class Selection:
         for consumer in gone:
             consumer.waiting = False
         self.consumers.clear()
+        self.active = None
         self._turns.clear()
         self._order.clear()
         return gone
 
     def rejoin(self, consumer: Consumer) -> None:
         """The consumer may have room again."""
+        if self.single and (consumer is not self.active or self._give_way()):
+            return
         if not consumer.waiting:
             consumer.waiting = True
             self._turn(consumer.priority).append(consumer)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from amqpd import errors
+from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.message import BODY, ENVELOPE, HEADER, Message
 from amqpd.broker.permissions import check
@@ -35,6 +36,11 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
     name = queue_name(channel, method.queue)
     check(session.actor, "read", "queue", name)
     queue = session.vhost.queue(name, session)
+    if queue.selection.single and queue_type(queue.arguments) == "quorum":
+        raise errors.resource_locked(
+            f"cannot obtain access to locked {session.vhost.words('queue', name)}. basic.get "
+            "operations are not supported by quorum queues with single active consumer"
+        )
     getter = Consumer(
         "",
         queue,

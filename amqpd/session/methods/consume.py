@@ -67,7 +67,10 @@ def _check_tag(channel: Channel, tag: str) -> None:
 
 
 def _check_exclusive(channel: Channel, queue: Queue, exclusive: bool) -> None:
-    if queue.exclusive_consumer is not None or (exclusive and queue.selection.consumers):
+    selection = queue.selection
+    if queue.exclusive_consumer is not None or (
+        exclusive and (selection.consumers or selection.single)
+    ):
         words = channel.session.vhost.words("queue", queue.name)
         raise errors.access_refused(f"{words} in exclusive use")
 
