@@ -41,6 +41,29 @@ QUEUES: dict[str, dict[str, Any]] = {
     "auto": {"auto_delete": True},
     "mine": {"exclusive": True},
     "durable.auto": {"durable": True, "auto_delete": True},
+    "short": {
+        "arguments": {
+            "x-max-length": 3,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "mortal",
+        },
+    },
+    "full": {"durable": True, "arguments": {"x-max-length": 2, "x-overflow": "reject-publish"}},
+    "mortal": {
+        "durable": True,
+        "arguments": {"x-message-ttl": 20_000, "x-dead-letter-exchange": "amq.fanout"},
+    },
+    "levels": {"durable": True, "arguments": {"x-max-priority": 4, "x-max-length-bytes": 400}},
+    "quorum": {
+        "durable": True,
+        "arguments": {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 2,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "levels",
+        },
+    },
+    "single": {"arguments": {"x-single-active-consumer": True, "x-expires": 40_000}},
 }
 EXCHANGES: dict[str, dict[str, Any]] = {
     "d": {"exchange_type": "direct", "durable": True},
@@ -66,6 +89,8 @@ PROPERTIES: tuple[dict[str, Any], ...] = (
     {"headers": {"CC": "not an array"}},
     {"expiration": "60000", "delivery_mode": 2},
     {"expiration": "never"},
+    {"expiration": "0"},
+    {"priority": 9, "delivery_mode": 2, "expiration": "15000"},
     {"user_id": "guest"},
     {"user_id": "somebody"},
     {"reply_to": "amq.rabbitmq.reply-to"},

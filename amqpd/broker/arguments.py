@@ -126,6 +126,7 @@ TABLE: dict[str, Argument] = {
         STRING_TYPES,
         _one_of("invalid_queue_locator_arg", "client-local", "balanced", *OLD_LOCATORS),
     ),
+    "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
     "x-delivery-limit": Argument(ANY_TYPES, _anything, _QUORUM),
     "x-quorum-initial-group-size": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-initial-cluster-size": Argument(INTEGER_TYPES, _positive, _STREAM),

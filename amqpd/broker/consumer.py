@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -47,12 +48,14 @@ class Consumer:
         unacked: messages given and not settled.
         counts: what it has unsettled counts against its channel's limit.
         shares_limit: its channel limits all its consumers together, so it takes one at a time.
+        ack_timeout_s: how long its deliveries may be unsettled.
         waiting: it stands in its queue's turn for messages.
         prefixes: starts of its basic.deliver frames by the length of the envelope's suffix; at most
             one for each of the 512 lengths that two short strings can have.
     """
 
     __slots__ = (
+        "ack_timeout_s",
         "arguments",
         "channel",
         "counts",
@@ -79,6 +82,7 @@ class Consumer:
         prefetch: int,
         priority: int,
         arguments: dict[str, Any],
+        ack_timeout_s: float = inf,
     ) -> None:
         self.tag = tag
         self.queue = queue
@@ -88,6 +92,7 @@ class Consumer:
         self.prefetch = 0 if no_ack else prefetch
         self.priority = priority
         self.arguments = arguments
+        self.ack_timeout_s = inf if no_ack else ack_timeout_s
         self.shares_limit = False
         self.counts = not no_ack
         self.unacked = 0

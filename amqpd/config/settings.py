@@ -173,6 +173,22 @@ class Consumer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(ge=0, description="Most consumers on one channel; 0 is no limit."),
     ] = 0
+    ack_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Seconds that a delivery may be unacknowledged; 0 is no limit. A queue's or"
+            " a consumer's x-consumer-timeout (in milliseconds) counts instead.",
+        ),
+    ] = 1800.0
+    ack_timeout_cancels: Annotated[
+        bool,
+        Meta(
+            description="A consumer that is too late is cancelled, only on quorum queues, as in"
+            " RabbitMQ 4.3; otherwise its channel is closed."
+        ),
+    ] = False
 
 
 class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

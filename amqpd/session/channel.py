@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from amqpd.broker.consumer import RUN_MESSAGES_MAX, Consumer
 from amqpd.broker.message import Message
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.topology.removal import remove_consumer
+from amqpd.session.ack_timeout import AckTimeout
 from amqpd.session.confirms import Confirms
 from amqpd.session.content import Assembly
 from amqpd.session.transaction import Transaction
@@ -35,6 +37,7 @@ class Channel:
         closing: channel.close was sent; all but its close-ok is ignored.
         assembly: the publish whose content is still coming.
         transaction: tx.select was sent.
+        ack_timeout: looks after deliveries that are not settled.
         reply: the direct reply-to address, while the channel consumes from it.
     """
 
@@ -54,6 +57,7 @@ class Channel:
         self.confirms: Confirms | None = None
         self.transaction: Transaction | None = None
         self.reply: DirectReply | None = None
+        self.ack_timeout = AckTimeout(self)
         self._deliver = deliver
 
     # --- what the client is told -------------------------------------------------------------
@@ -107,6 +111,8 @@ class Channel:
             counters.redelivered += len(messages)
         if not consumer.no_ack:
             self.limited_unacked += len(messages)
+            if consumer.ack_timeout_s != inf:
+                self.ack_timeout.watch(consumer)
         self._deliver(self, consumer, numbers, messages, redelivered)
 
     def cancelled(self, consumer: Consumer) -> None:
@@ -177,6 +183,7 @@ class Channel:
         self.requeue(self.unacked.take_all(self.last_tag).values())
         self.confirms = None
         self.assembly = None
+        self.ack_timeout.stop()
         self.denied.clear()
         session.forget_routes()
 

@@ -131,7 +131,6 @@ class Harness:
         self.fetches = True
         self.wanted: list[Fetch] = []
         self._connected = 0
-        self.settle()  # a broker on a store with messages may look at them at once
 
     def connect(self, *, is_loopback: bool = True) -> Link:
         """A new client, which has not said anything yet."""

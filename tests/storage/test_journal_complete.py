@@ -103,18 +103,19 @@ def stored_bodies(harness: Harness) -> dict[str, list[bytes]]:
     return {
         queue.name: [
             body_payload(message[2])
-            for _, message in sorted(harness.store.messages[queue_id].items())
+            for line in range(queue_id, queue_id + queue.lines)
+            for _, message in sorted(harness.store.messages[line].items())
         ]
         for queue_id, queue in harness.store.queues.items()
     }
 
 
 def drained_bodies(harness: Harness, queue: str) -> list[bytes]:
-    """The persistent ones of a queue's messages, as a client gets them."""
+    """Those of a queue's messages that are kept, as a client gets them."""
     client = Client(harness)
     found = []
     while isinstance((told := client.ask(Basic.Get(queue=queue, no_ack=True))).method, Basic.GetOk):
-        if told.properties.delivery_mode == 2:
+        if told.properties.delivery_mode == 2 or queue == "quorum":
             found.append(told.body)
     return found
 

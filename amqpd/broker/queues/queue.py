@@ -51,6 +51,7 @@ class Queue:
     Attributes:
         queue_id: its number in the journal and the store.
         line_ids: those that its lines have there, or will have.
+        type: `classic`, `quorum` or `stream`.
         terms: what it does with its messages by itself.
         waiters: resumed, once, when messages are at hand again or there are none any more.
         exclusive_owner: the session that declared it exclusive, or None.
@@ -87,11 +88,12 @@ class Queue:
         self.auto_delete = auto_delete
         self.exclusive_owner = exclusive_owner
         self.arguments = arguments
+        self.type = queue_type(arguments)
         self.backlog = backlog
         self.terms: Terms = NO_TERMS
         self.selection = Selection(
             single=arguments.values.get("x-single-active-consumer") is True,
-            gives_way=queue_type(arguments) == "quorum",
+            gives_way=self.type == "quorum",
         )
         self.exclusive_consumer: Consumer | None = None
         self.incoming: dict[Binding, None] = {}
@@ -111,7 +113,7 @@ class Queue:
 
     def apply(self, effective: dict[str, Any]) -> None:
         """From now on these are its arguments, by their names without `x-`."""
-        self.terms = terms(effective, queue_type(self.arguments))
+        self.terms = terms(effective, self.type)
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= len(self.line_ids) > 1
         self._is_limited = self.terms.is_limited
@@ -249,14 +251,14 @@ class Queue:
             return
         if run.ticket:
             consumer.channel.hold(run.ticket)
+        messages = run.messages
+        if self.returns.counts:
+            messages = self.returns.counted(run.numbers, messages)
         if consumer.no_ack:
             self._forget(run.numbers, run.messages)
         else:
             self.unacked += count
             consumer.unacked += count
-        messages = run.messages
-        if self.returns.counts:
-            messages = self.returns.counted(run.numbers, messages)
         consumer.channel.deliver(consumer, run.numbers, messages, run.redelivered)
 
     def get(self, consumer: Consumer) -> Run | None:
@@ -275,13 +277,13 @@ class Queue:
             return None
         if run.ticket:
             consumer.channel.hold(run.ticket)
+        if self.returns.counts:
+            run = run._replace(messages=self.returns.counted(run.numbers, run.messages))
         if consumer.no_ack:
             self._forget(run.numbers, run.messages)
         else:
             self.unacked += 1
             consumer.unacked += 1
-        if self.returns.counts:
-            return run._replace(messages=self.returns.counted(run.numbers, run.messages))
         return run
 
     # --- settling ---------------------------------------------------------------------------------

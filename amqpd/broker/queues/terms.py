@@ -33,6 +33,8 @@ class Terms(NamedTuple):
         dead_letter_routing_key: with which routing key; None for those that they came with.
         counts_deliveries: a message that comes back says how often it did.
         delivery_limit: how often a message may come back; None for any number.
+        consumer_timeout_s: how long a delivery may be unsettled, 0 for ever; None if the queue does
+            not say it.
     """
 
     ttl_s: float | None = None
@@ -44,6 +46,7 @@ class Terms(NamedTuple):
     dead_letter_routing_key: str | None = None
     counts_deliveries: bool = False
     delivery_limit: int | None = None
+    consumer_timeout_s: float | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -78,6 +81,7 @@ def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
         dead_letter_routing_key=effective.get("dead-letter-routing-key"),
         counts_deliveries=queue_type == "quorum" or limit >= 0,
         delivery_limit=limit if limit >= 0 else None,
+        consumer_timeout_s=_seconds(effective.get("consumer-timeout")),
     )
 
 

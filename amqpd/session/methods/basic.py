@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from amqpd import errors
-from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.message import BODY, ENVELOPE, HEADER, Message
 from amqpd.broker.permissions import check
+from amqpd.session.ack_timeout import ack_timeout_s
 from amqpd.session.methods.names import queue_name
 from amqpd.wire.content import content_frames
 from amqpd.wire.methods import Basic, encode_method
@@ -36,7 +37,7 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
     name = queue_name(channel, method.queue)
     check(session.actor, "read", "queue", name)
     queue = session.vhost.queue(name, session)
-    if queue.selection.single and queue_type(queue.arguments) == "quorum":
+    if queue.selection.single and queue.type == "quorum":
         raise errors.resource_locked(
             f"cannot obtain access to locked {session.vhost.words('queue', name)}. basic.get "
             "operations are not supported by quorum queues with single active consumer"
@@ -50,6 +51,7 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
         prefetch=0,
         priority=0,
         arguments={},
+        ack_timeout_s=ack_timeout_s(channel, queue, None),
     )
     getter.counts = False
     run = queue.get(getter)
@@ -65,6 +67,8 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
     channel.last_tag += 1
     if not method.no_ack:
         channel.unacked.by_tag[channel.last_tag] = (getter, run.numbers[0], message)
+        if getter.ack_timeout_s != inf:
+            channel.ack_timeout.watch(getter)
     say_with_content(
         channel,
         Basic.GetOk(

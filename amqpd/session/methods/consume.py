@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from amqpd import errors
-from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.permissions import check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE, DirectReply
 from amqpd.broker.topology.queues import generated_name
+from amqpd.session.ack_timeout import ack_timeout_s
 from amqpd.session.methods.names import queue_name
 from amqpd.wire.arguments import Arguments, method_arguments
 from amqpd.wire.methods import Basic
@@ -34,7 +34,8 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     _check_exclusive(channel, queue, method.exclusive)
     arguments = method_arguments(payload)
     _check_arguments(channel, queue, arguments)
-    priority = _priority(queue, channel, arguments)
+    priority = _integer(queue, channel, arguments, "x-priority") or 0
+    own_ms = _integer(queue, channel, arguments, "x-consumer-timeout")
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
         tag,
@@ -45,6 +46,7 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
         prefetch=channel.prefetch_each,
         priority=priority,
         arguments=arguments.values,
+        ack_timeout_s=ack_timeout_s(channel, queue, own_ms),
     )
     consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
     channel.consumers[tag] = consumer
@@ -76,7 +78,7 @@ def _check_exclusive(channel: Channel, queue: Queue, exclusive: bool) -> None:
 
 
 def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> None:
-    kind = queue_type(queue.arguments)
+    kind = queue.type
     for name in STREAM_ARGUMENTS:
         if name in arguments.values and kind != "stream":
             words = channel.session.vhost.words("queue", queue.name)
@@ -85,16 +87,19 @@ def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> No
             )
 
 
-def _priority(queue: Queue, channel: Channel, arguments: Arguments) -> int:
-    if "x-priority" not in arguments.values:
-        return 0
-    kind = arguments.types["x-priority"]
+def _integer(queue: Queue, channel: Channel, arguments: Arguments, name: str) -> int | None:
+    if name not in arguments.values:
+        return None
+    kind, value = arguments.types[name], arguments.values[name]
+    why = ""
     if kind not in INTEGER_TYPES:
+        why = f'"expected integer, got {TYPE_NAMES[kind]}"'
+    elif name != "x-priority" and value < 0:
+        why = f"{{value_negative,{value}}}"
+    if why:
         words = channel.session.vhost.words("queue", queue.name)
-        raise errors.precondition_failed(
-            f"invalid arg 'x-priority' for {words}: \"expected integer, got {TYPE_NAMES[kind]}\""
-        )
-    return int(arguments.values["x-priority"])
+        raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
+    return int(value)
 
 
 def _consume_replies(channel: Channel, method: Basic.Consume) -> None:

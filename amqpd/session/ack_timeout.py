@@ -1,0 +1,146 @@
+"""Deliveries that a client leaves unsettled for too long.
+
+Nothing is noted for a delivery. While a channel has unsettled ones it is looked at from time to
+time, and remembered which delivery tag was the last one then: so it is known within LOOKS_PER_TIME
+of the time allowed how old the others are, and a delivery is timed out that much too late at most.
+
+Source: RabbitMQ, "Delivery Acknowledgement Timeout". RabbitMQ looks once a minute.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from amqpd import errors
+from amqpd.broker.deadlines import Deadline
+from amqpd.wire.methods import Basic
+
+if TYPE_CHECKING:
+    from amqpd.broker.consumer import Consumer
+    from amqpd.broker.queues.queue import Queue
+    from amqpd.session.channel import Channel
+
+LOOKS_PER_TIME: Final = 10
+LOOK_S_MAX: Final = 60.0
+LOOKS_MAX: Final = 1024  # remembered; of more, every second one is forgotten
+
+
+class AckTimeout:
+    """Looks after the deliveries of one channel.
+
+    Attributes:
+        shortest_s: the shortest time that one of its consumers has.
+    """
+
+    __slots__ = ("_alarm", "_channel", "_looks", "shortest_s")
+
+    def __init__(self, channel: Channel) -> None:
+        self.shortest_s = inf
+        self._channel = channel
+        self._looks: deque[tuple[float, int]] = deque()  # when, and the last tag then
+        self._alarm: Deadline | None = None
+
+    def watch(self, consumer: Consumer) -> None:
+        """The consumer has been given messages, and a time for them."""
+        if self._alarm is None or consumer.ack_timeout_s < self.shortest_s:
+            self.shortest_s = min(self.shortest_s, consumer.ack_timeout_s)
+            self._wait()
+
+    def _wait(self) -> None:
+        broker = self._channel.session.broker
+        self.stop()
+        wait_s = min(self.shortest_s / LOOKS_PER_TIME, LOOK_S_MAX)
+        self._alarm = broker.deadlines.at(broker.now + wait_s, self._look)
+
+    def stop(self) -> None:
+        """Looks no more, until the next delivery."""
+        if self._alarm is not None:
+            self._channel.session.broker.deadlines.cancel(self._alarm)
+            self._alarm = None
+
+    def _look(self) -> None:
+        self._alarm = None
+        channel = self._channel
+        now, by_tag = channel.session.broker.now, channel.unacked.by_tag
+        if not by_tag:
+            self._looks.clear()
+            self.shortest_s = inf
+            return
+        oldest = next(iter(by_tag))
+        while self._looks and self._looks[0][1] < oldest:
+            self._looks.popleft()
+        late = self._late(now)
+        self._looks.append((now, channel.last_tag))
+        if len(self._looks) > LOOKS_MAX:
+            self._looks = deque(list(self._looks)[::2])
+        self._wait()
+        for consumer in late:
+            self._time_out(consumer)
+
+    def _late(self, now: float) -> dict[Consumer, None]:
+        """Consumers that have left a delivery unsettled for too long."""
+        late: dict[Consumer, None] = {}
+        looks = iter(self._looks)
+        when, last = next(looks, (now, 0))
+        for tag, (consumer, _, _) in self._channel.unacked.by_tag.items():
+            while tag > last:
+                # It was given out by the time of the first look that knew of it.
+                look = next(looks, None)
+                if look is None:
+                    return late
+                when, last = look
+            if now - when < self.shortest_s:
+                return late
+            if now - when >= consumer.ack_timeout_s:
+                late[consumer] = None
+        return late
+
+    def _time_out(self, consumer: Consumer) -> None:
+        channel = self._channel
+        if channel.closing or channel.session.closing:
+            return
+        profile = channel.session.broker.config.consumer
+        if profile.ack_timeout_cancels:
+            if channel.session.client_can("consumer_cancel_notify"):
+                self._cancel(consumer)
+                return
+            shown = -1
+        else:
+            shown = round(consumer.ack_timeout_s * 1000)
+        channel.session.refuse_channel(
+            channel,
+            errors.precondition_failed(
+                f"delivery acknowledgement on channel {channel.number} timed out. Timeout value "
+                f"used: {shown} ms. This timeout value can be configured, see consumers doc guide "
+                "to learn more"
+            ),
+            (0, 0),
+        )
+
+    def _cancel(self, consumer: Consumer) -> None:
+        """The consumer goes, and what it has comes back; its channel goes on."""
+        channel = self._channel
+        if channel.consumers.get(consumer.tag) is consumer:
+            channel.say(Basic.Cancel(consumer_tag=consumer.tag, nowait=True))
+            channel.drop_consumer(consumer)
+        by_tag = channel.unacked.by_tag
+        tags = [tag for tag, delivery in by_tag.items() if delivery[0] is consumer]
+        channel.requeue([by_tag.pop(tag) for tag in tags])
+
+
+def ack_timeout_s(channel: Channel, queue: Queue, own_ms: int | None) -> float:
+    """How long deliveries of a consumer may be unsettled.
+
+    Args:
+        own_ms: what the consumer itself says.
+    """
+    profile = channel.session.broker.config.consumer
+    if profile.ack_timeout_cancels and queue.type != "quorum":
+        return inf
+    if own_ms is not None:
+        return own_ms / 1000 or inf
+    if queue.terms.consumer_timeout_s is not None:
+        return queue.terms.consumer_timeout_s or inf
+    return profile.ack_timeout_s or inf
