@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.deaths import died, goes_in_circle, routing_keys
-from amqpd.broker.message import BODY, ENVELOPE, HEADER, PERSISTENT, Envelope, Message
+from amqpd.broker.message import BODY, ENVELOPE, HEADER, Envelope, Message
 from amqpd.broker.routing import route
 from amqpd.wire import content
 
@@ -42,8 +42,9 @@ def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reaso
         if own_key is not None:
             keys, new_header = [own_key], content.without_header_entry(new_header, "CC")
         new_envelope = Envelope(exchange.name, keys[0], was_dead=True)
+        persistent = content.is_persistent(header)  # in a quorum queue all of them count as such
         letters: list[Message] = [
-            (new_envelope, new_header, message[BODY], message[PERSISTENT]) for message in group
+            (new_envelope, new_header, message[BODY], persistent) for message in group
         ]
         headers = content.headers(new_header).values
         for target in route(queue.vhost, exchange, keys, headers)[0]:

@@ -170,7 +170,7 @@ def test_delivery_counts_hold_after_a_restart(lives: Lives) -> None:
         dead_letter_exchange="",
         dead_letter_routing_key="dead",
     )
-    lives.publish("q", b"1", delivery_mode=1)
+    lives.publish("q", b"1")
     for count in (None, 1, 2, 3):
         told = lives.get("q", no_ack=False)
         assert (told.properties.headers or {}).get("x-delivery-count") == count
@@ -220,3 +220,17 @@ def test_a_queue_that_may_be_unused_for_a_time_has_that_time_again_after_a_resta
     assert "q" not in lives.harness.core.broker.vhosts["/"].queues
     lives.crash()
     assert "q" not in lives.harness.core.broker.vhosts["/"].queues
+
+
+def test_a_transient_message_is_kept_in_a_quorum_queue_and_not_as_its_dead_letter(
+    lives: Lives,
+) -> None:
+    lives.declare("dead")
+    lives.declare("q", queue_type="quorum", dead_letter_exchange="", dead_letter_routing_key="dead")
+    lives.publish("q", b"1", delivery_mode=1)
+    lives.crash()
+    told = lives.get("q", no_ack=False)
+    lives.client.tell(Basic.Reject(delivery_tag=told.method.delivery_tag, requeue=False))
+    assert lives.count("dead") == 1
+    lives.crash()
+    assert (lives.count("q"), lives.count("dead")) == (0, 0)
