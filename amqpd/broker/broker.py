@@ -78,7 +78,7 @@ class Broker:
         """The vhost and the user that the configuration names."""
         config = self.config
         if config.vhost.default not in self.vhosts:
-            self.vhosts[config.vhost.default] = Vhost(config.vhost.default)
+            self.vhosts[config.vhost.default] = Vhost(config.vhost.default, self.random)
             self.journal.append(VhostAdded(config.vhost.default))
         user = User(
             config.user.name,

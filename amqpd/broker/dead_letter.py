@@ -47,6 +47,6 @@ def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reaso
             (new_envelope, new_header, message[BODY], persistent) for message in group
         ]
         headers = content.headers(new_header).values
-        for target in route(queue.vhost, exchange, keys, headers)[0]:
+        for target in route(queue.vhost, exchange, keys, headers, new_header).queues:
             if not goes_in_circle(target.name, deaths):
                 broker.letters.append((target, letters))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.broker.exchanges import registry
@@ -50,9 +51,9 @@ def restore(broker: Broker, recovered: Recovered) -> None:
     """
     for operation in recovered.operations:
         if isinstance(operation, VhostAdded):
-            broker.vhosts[operation.name] = Vhost(operation.name)
+            broker.vhosts[operation.name] = Vhost(operation.name, broker.random)
         elif isinstance(operation, ExchangeAdded):
-            _restore_exchange(_vhost(broker, operation.vhost), operation)
+            _restore_exchange(_vhost(broker, operation.vhost), operation, broker.random)
         elif isinstance(operation, QueueAdded):
             _restore_queue(broker, operation, recovered.standings)
         elif isinstance(operation, Bound):
@@ -67,17 +68,18 @@ def _vhost(broker: Broker, name: str) -> Vhost:
     return broker.vhosts[name]
 
 
-def _restore_exchange(vhost: Vhost, added: ExchangeAdded) -> None:
+def _restore_exchange(vhost: Vhost, added: ExchangeAdded, random: Random) -> None:
+    arguments = arguments_at(added.arguments, 0)
     if added.type not in registry.TYPES:
         raise ValueError(f"exchange '{added.name}' has the unknown type '{added.type}'")
     vhost.exchanges[added.name] = Exchange(
         added.name,
         added.type,
-        registry.router(added.type),
+        registry.router(added.type, arguments, random),
         durable=True,
         auto_delete=added.auto_delete,
         internal=added.internal,
-        arguments=arguments_at(added.arguments, 0),
+        arguments=arguments,
     )
 
 

@@ -9,7 +9,8 @@ distribution".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from amqpd import errors
 from amqpd.broker.exchanges.exchange import Exchange
@@ -26,35 +27,61 @@ if TYPE_CHECKING:
     Target: TypeAlias = Queue | DirectReply
 
 
+class Routed(NamedTuple):
+    """Where a message goes.
+
+    Attributes:
+        uses_headers: the headers had a say in it, or would have.
+        varies: the next one that is like it may go elsewhere.
+    """
+
+    queues: tuple[Target, ...]
+    uses_headers: bool
+    varies: bool
+
+
 def route(
-    vhost: Vhost, exchange: Exchange, routing_keys: list[str], headers: dict[str, Any]
-) -> tuple[tuple[Target, ...], bool]:
-    """The queues for a message, and whether its headers had a say in it."""
+    vhost: Vhost,
+    exchange: Exchange,
+    routing_keys: list[str],
+    headers: Mapping[str, Any],
+    header: bytes = b"",
+) -> Routed:
+    """The queues for a message.
+
+    Args:
+        headers: its headers table, of which `header` is the content header.
+    """
     if exchange is vhost.default_exchange:
-        return _by_queue_name(vhost, routing_keys), False
+        return Routed(_by_queue_name(vhost, routing_keys), False, False)
     queues: dict[Target, None] = {}
     seen: dict[Exchange, None] = {exchange: None}
     waiting = [exchange]
-    used_headers = False
+    used_headers = varies = False
     while waiting:
         current = waiting.pop(0)
         used_headers |= current.router.uses_headers
-        for destination in _destinations(vhost, current, routing_keys, headers):
+        varies |= current.router.varies
+        for destination in _destinations(vhost, current, routing_keys, headers, header):
             if not isinstance(destination, Exchange):
                 queues[destination] = None
             elif destination not in seen:
                 seen[destination] = None
                 waiting.append(destination)
-    return tuple(queues), used_headers
+    return Routed(tuple(queues), used_headers, varies)
 
 
 def _destinations(
-    vhost: Vhost, exchange: Exchange, routing_keys: list[str], headers: dict[str, Any]
+    vhost: Vhost,
+    exchange: Exchange,
+    routing_keys: list[str],
+    headers: Mapping[str, Any],
+    header: bytes,
 ) -> list[Any]:
     """What one exchange's own routing gives, or its alternate exchange where that is nothing."""
     if exchange is vhost.default_exchange:
         return []  # as an alternate exchange it gives nothing, as in RabbitMQ
-    found: list[Any] = exchange.router.route(routing_keys, headers)
+    found: list[Any] = exchange.router.route(routing_keys, headers, header)
     if not found and exchange.alternate is not None:
         alternate = vhost.exchanges.get(exchange.alternate)
         if alternate is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 from amqpd import errors
@@ -39,7 +40,7 @@ class Vhost:
             remember of routes is worth only as much as their memory of this number.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, random: Random) -> None:
         self.name = name
         self.exchanges: dict[str, Exchange] = {}
         self.queues: dict[str, Queue] = {}
@@ -49,7 +50,7 @@ class Vhost:
             self.exchanges[exchange] = Exchange(
                 exchange,
                 type_name,
-                registry.router(type_name),
+                registry.router(type_name, NO_ARGUMENTS, random),
                 durable=True,
                 auto_delete=False,
                 internal=internal,

@@ -64,7 +64,7 @@ def absorb(session: Session, data: bytes, offset: int) -> tuple[int, bool]:
             size = int.from_bytes(data[offset + 3 : offset + 7], "big")
             behind = offset + size + 8
             route = routes.get(data[offset:behind]) or _resolve(session, data[offset:behind])
-            if route is None or route.may_be_refused:
+            if route is None or route.is_slow:
                 return offset, False
             if route.channel.transaction is not None or route.channel.assembly:
                 return offset, False
@@ -163,7 +163,7 @@ def _resolve(session: Session, frame: bytes) -> Route | None:
     except errors.AmqpError:
         return None
     session.routes.remember(frame, route)
-    return None if route.may_be_refused or (route.mandatory and not route.queues) else route
+    return None if route.is_slow or (route.mandatory and not route.queues) else route
 
 
 def _examine(session: Session, header: bytes) -> int:

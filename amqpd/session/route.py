@@ -28,7 +28,8 @@ class Route:
     Attributes:
         queues: for a message without headers.
         uses_headers: the headers have a say in where it goes.
-        may_be_refused: one of the queues may refuse the message, so each is looked at alone.
+        varies: the next message may go elsewhere, though it is like this one.
+        is_slow: each message is looked at alone: it may go elsewhere, or a queue may refuse it.
     """
 
     __slots__ = (
@@ -36,9 +37,10 @@ class Route:
         "envelope",
         "exchange",
         "mandatory",
-        "may_be_refused",
+        "is_slow",
         "queues",
         "uses_headers",
+        "varies",
     )
 
     def __init__(
@@ -49,8 +51,10 @@ class Route:
         self.mandatory = mandatory
         self.envelope = Envelope(exchange.name, routing_key)
         self.queues: tuple[Target, ...]
-        self.queues, self.uses_headers = route(channel.session.vhost, exchange, [routing_key], {})
-        self.may_be_refused = any(queue.terms.refuses for queue in self.queues)
+        self.queues, self.uses_headers, self.varies = route(
+            channel.session.vhost, exchange, [routing_key], {}
+        )
+        self.is_slow = self.varies or any(queue.terms.refuses for queue in self.queues)
 
 
 class Routes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from amqpd.broker.exchanges.binding import Binding, Destination, Identity
@@ -12,16 +13,32 @@ class Router(Protocol):
     """The seam between an exchange and its type. One file a type implements it.
 
     `route` answers where the bindings lead that match any of the routing keys; the same destination
-    may be in it more than once. `uses_headers` says whether it looks at the headers of a message.
+    may be in it more than once.
+
+    Attributes:
+        uses_headers: it looks at the headers of a message, where it has some.
+        varies: messages with the same routing key and headers may go to different places.
     """
 
     uses_headers: bool
+    varies: bool
+
+    def check_binding(self, key: str, arguments: Arguments) -> None:
+        """Refuses a binding that the type does not take; ChannelException 406."""
 
     def bind(self, binding: Binding) -> None: ...
 
     def unbind(self, binding: Binding) -> None: ...
 
-    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]: ...
+    def route(
+        self, routing_keys: list[str], headers: Mapping[str, Any], header: bytes
+    ) -> list[Destination]:
+        """Where a message goes.
+
+        Args:
+            headers: its headers table; empty if it has none.
+            header: its content header; empty if it does not matter.
+        """
 
 
 class Exchange:

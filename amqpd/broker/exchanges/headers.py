@@ -6,6 +6,7 @@ begins with `x-` are looked at only in the `-with-x` modes; a void value matches
 Source: RabbitMQ, "Headers exchange".
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,9 +24,14 @@ class Headers:
     """The router of headers exchanges."""
 
     uses_headers = True
+    varies = False
 
     def __init__(self) -> None:
         self._bound: dict[Binding, Pattern] = {}
+
+    def check_binding(self, key: str, arguments: Arguments) -> None:
+        """Raises ChannelException 406 for an `x-match` that does not exist."""
+        check_match_argument(arguments)
 
     def bind(self, binding: Binding) -> None:
         self._bound[binding] = Pattern(binding.arguments.values)
@@ -33,7 +39,9 @@ class Headers:
     def unbind(self, binding: Binding) -> None:
         del self._bound[binding]
 
-    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]:
+    def route(
+        self, routing_keys: list[str], headers: Mapping[str, Any], header: bytes
+    ) -> list[Destination]:
         plain = {name: _plain(value) for name, value in headers.items()}
         return [
             binding.destination for binding, pattern in self._bound.items() if pattern.takes(plain)

@@ -1,31 +1,48 @@
 """The exchange types by name."""
 
 from collections.abc import Callable
+from random import Random
 
 from amqpd import errors
 from amqpd.broker.exchanges.direct import Direct
 from amqpd.broker.exchanges.exchange import Router
 from amqpd.broker.exchanges.fanout import Fanout
 from amqpd.broker.exchanges.headers import Headers
+from amqpd.broker.exchanges.spread import (
+    ByChance,
+    ConsistentHash,
+    ModulusHash,
+    check_hash_arguments,
+)
 from amqpd.broker.exchanges.topic import Topic
+from amqpd.wire.arguments import Arguments
 
-TYPES: dict[str, Callable[[], Router]] = {
-    "direct": Direct,
-    "fanout": Fanout,
-    "headers": Headers,
-    "topic": Topic,
+TYPES: dict[str, Callable[[Arguments, Random], Router]] = {
+    "direct": lambda arguments, random: Direct(),
+    "fanout": lambda arguments, random: Fanout(),
+    "headers": lambda arguments, random: Headers(),
+    "topic": lambda arguments, random: Topic(),
+    "x-consistent-hash": lambda arguments, random: ConsistentHash(arguments),
+    "x-local-random": lambda arguments, random: ByChance(random),
+    "x-modulus-hash": lambda arguments, random: ModulusHash(),
+    "x-random": lambda arguments, random: ByChance(random),
 }
 
 
-def router(type_name: str) -> Router:
-    """A new router of the type.
-
-    Raises:
-        ChannelException: 406 for a type that the broker does not have.
-    """
+def check_type(type_name: str) -> None:
+    """Refuses a type that the broker does not have; ChannelException 406."""
     if not type_name:
         raise errors.precondition_failed("invalid exchange type ''")
-    factory = TYPES.get(type_name)
-    if factory is None:
+    if type_name not in TYPES:
         raise errors.precondition_failed(f"unknown exchange type '{type_name}'")
-    return factory()
+
+
+def check_arguments(type_name: str, arguments: Arguments) -> None:
+    """Refuses arguments that the type does not take; ChannelException 406."""
+    if type_name == "x-consistent-hash":
+        check_hash_arguments(arguments)
+
+
+def router(type_name: str, arguments: Arguments, random: Random) -> Router:
+    """A new router of the type, which the broker has."""
+    return TYPES[type_name](arguments, random)

@@ -11,9 +11,11 @@ Source: RabbitMQ, "Topic exchanges"; AMQP 0-9-1 section 3.1.3.3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from amqpd.broker.exchanges.binding import Binding, Destination
+from amqpd.wire.arguments import Arguments
 
 
 class _Node:
@@ -29,9 +31,13 @@ class Topic:
     """The router of topic exchanges."""
 
     uses_headers = False
+    varies = False
 
     def __init__(self) -> None:
         self._root = _Node(False)
+
+    def check_binding(self, key: str, arguments: Arguments) -> None:
+        """Takes any binding."""
 
     def bind(self, binding: Binding) -> None:
         node = self._root
@@ -55,7 +61,9 @@ class Topic:
                 break
             del parent.children[word]
 
-    def route(self, routing_keys: list[str], headers: dict[str, Any]) -> list[Destination]:
+    def route(
+        self, routing_keys: list[str], headers: Mapping[str, Any], header: bytes
+    ) -> list[Destination]:
         found: dict[Destination, None] = {}
         for key in routing_keys:
             for node in self._reached(key):

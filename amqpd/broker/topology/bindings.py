@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination, identity
 from amqpd.broker.exchanges.exchange import Exchange
-from amqpd.broker.exchanges.headers import check_match_argument
 from amqpd.broker.journal import Bound
 from amqpd.broker.permissions import Actor, check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX
@@ -40,8 +39,7 @@ def bind(
     """
     source, destination = _permitted(actor, source, destination_kind, destination)
     exchange, end = _ends(actor, source, destination_kind, destination)
-    if exchange.router.uses_headers:
-        check_match_argument(arguments)
+    exchange.router.check_binding(key, arguments)
     binding = Binding(exchange, end, key, arguments)
     if binding.identity in exchange.bindings:
         return

@@ -39,17 +39,18 @@ def declare_exchange(
             the reserved prefix; 406 for an unknown type and where it exists with other properties.
     """
     vhost, name = actor.vhost, cleaned(name)
-    router = registry.router(type_name)
+    registry.check_type(type_name)
     check_not_default(name)
     check(actor, "configure", "exchange", name)
     exchange = vhost.exchanges.get(name)
     if exchange is None:
         vhost.check_name("exchange", name)
         _check_alternate(actor, name, arguments)
+        registry.check_arguments(type_name, arguments)
         exchange = Exchange(
             name,
             type_name,
-            router,
+            registry.router(type_name, arguments, broker.random),
             durable=durable,
             auto_delete=auto_delete,
             internal=internal,

@@ -127,14 +127,15 @@ def _queues(
     """Where the message goes, with the say that its headers have in it."""
     envelope, header, body, persistent = message
     selects = may_select_keys(header)
-    if not selects and not (route_to.uses_headers and content.flags(header) & content.HEADERS):
+    by_headers = route_to.uses_headers and content.flags(header) & content.HEADERS
+    if not selects and not by_headers and not route_to.varies:
         return route_to.queues, message
     try:
         headers = content.headers(header)
     except ValueError as error:
         raise errors.frame_error(f"cannot decode the headers table: {error}") from error
     keys = [envelope.routing_key, *sender_selected_keys(headers)]
-    queues, _ = route(channel.session.vhost, route_to.exchange, keys, headers.values)
+    queues = route(channel.session.vhost, route_to.exchange, keys, headers.values, header).queues
     if "BCC" in headers.values:
         header = content.without_header_entry(header, "BCC")
     return queues, (envelope, header, body, persistent)

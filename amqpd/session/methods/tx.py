@@ -37,7 +37,7 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
             # The default exchange names its queue; RabbitMQ looks for it at the commit.
             queues = route(
                 vhost, vhost.default_exchange, [publish.message[ENVELOPE].routing_key], {}
-            )[0]
+            ).queues
         accepted &= send(channel, publish.message, queues, publish.mandatory)
     for settlement in transaction.settlements:
         apply(channel, settlement.deliveries.values(), settlement.requeue)
