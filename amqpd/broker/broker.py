@@ -14,6 +14,7 @@ from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
 from amqpd.broker.memory import Memory
 from amqpd.broker.message import Message, bodies_size
 from amqpd.broker.permissions import system_actor
+from amqpd.broker.policies import configured_policy
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue, Waiter
 from amqpd.broker.restore import NOTHING, Recovered, restore
@@ -80,6 +81,14 @@ class Broker:
         if config.vhost.default not in self.vhosts:
             self.vhosts[config.vhost.default] = Vhost(config.vhost.default, self.random)
             self.journal.append(VhostAdded(config.vhost.default))
+        for configured, by_operator in (
+            (config.policies, False),
+            (config.operator_policies, True),
+        ):
+            for each in configured:
+                self.vhosts[config.vhost.default].set_policy(
+                    configured_policy(each, by_operator=by_operator), by_operator=by_operator
+                )
         user = User(
             config.user.name,
             config.user.password,

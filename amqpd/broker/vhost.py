@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.policies import Policies, Policy, merged
 from amqpd.broker.printed import printed
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue
@@ -35,6 +36,8 @@ class Vhost:
     """A virtual host.
 
     Attributes:
+        policies: by name.
+        operator_policies: the same of those who run the broker.
         replies: direct reply-to addresses of the channels that are open.
         generation: rises with every change that can lead a message elsewhere. What sessions
             remember of routes is worth only as much as their memory of this number.
@@ -45,6 +48,8 @@ class Vhost:
         self.exchanges: dict[str, Exchange] = {}
         self.queues: dict[str, Queue] = {}
         self.replies: dict[str, DirectReply] = {}
+        self.policies = Policies()
+        self.operator_policies = Policies()
         self.generation = 0
         for exchange, type_name, internal in PREDECLARED:
             self.exchanges[exchange] = Exchange(
@@ -57,6 +62,33 @@ class Vhost:
                 arguments=NO_ARGUMENTS,
             )
         self.default_exchange = self.exchanges[""]
+
+    def set_policy(self, policy: Policy, *, by_operator: bool = False) -> None:
+        """Adds a policy, or puts it in the place of the one of that name."""
+        (self.operator_policies if by_operator else self.policies).by_name[policy.name] = policy
+        self._apply_all()
+
+    def clear_policy(self, name: str, *, by_operator: bool = False) -> None:
+        """Takes a policy away; one that does not exist is fine."""
+        (self.operator_policies if by_operator else self.policies).by_name.pop(name, None)
+        self._apply_all()
+
+    def _apply_all(self) -> None:
+        for queue in self.queues.values():
+            self.apply_policies(queue)
+        for exchange in self.exchanges.values():
+            self.apply_policies(exchange)
+
+    def apply_policies(self, resource: Queue | Exchange) -> None:
+        """Has the policies count that match a queue or an exchange."""
+        policy = self.policies.matching(resource)
+        operator = self.operator_policies.matching(resource)
+        if (policy, operator) == (resource.policy, resource.operator_policy):
+            return
+        resource.policy, resource.operator_policy = policy, operator
+        resource.effective_policy_definition = merged(policy, operator)
+        resource.apply()
+        self.generation += 1
 
     def exchange(self, name: str) -> Exchange:
         """The exchange of that name; raises ChannelException 404 if there is none."""

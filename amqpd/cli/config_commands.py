@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from amqpd.cli.errors import told_configuration_errors
+from amqpd.cli.errors import check_policies, told_configuration_errors
 from amqpd.config import report
 from amqpd.config.sources import load, load_file
 
@@ -31,6 +31,7 @@ def check(given: Given, file: Path) -> None:
         raise click.UsageError("config check looks at FILE only and takes no other option")
     with told_configuration_errors():
         loaded = load_file(file)
+        check_policies(loaded.config)
     count = report.changed(loaded.config)
     click.echo(f"{file} is fine: {count} setting{'' if count == 1 else 's'} changed")
 

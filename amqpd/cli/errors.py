@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import click
 
+from amqpd.config import Config
 from amqpd.config.problems import ConfigError
 
 BAD_CONFIGURATION = 2
@@ -19,3 +20,11 @@ def told_configuration_errors() -> Iterator[None]:
         for problem in error.problems:
             click.echo(f"amqpd: {problem}", err=True)
         raise click.exceptions.Exit(BAD_CONFIGURATION) from error
+
+
+def check_policies(config: Config) -> None:
+    """Raises ConfigError for policies that cannot be."""
+    from amqpd.broker.policies import problems  # after what can fail without it, which is quick
+
+    if found := problems(config):
+        raise ConfigError(found)

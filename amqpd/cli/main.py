@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from amqpd.cli.errors import told_configuration_errors
+from amqpd.cli.errors import check_policies, told_configuration_errors
 from amqpd.version import VERSION
 
 COMMANDS: Final = {
@@ -111,6 +111,7 @@ def _serve(config_file: Path | None, flags: Mapping[str, str | tuple[str, ...]])
 
     with told_configuration_errors():
         loaded = load(config_file, environ=os.environ, flags=flags)
+        check_policies(loaded.config)
 
     from amqpd.server.logs import configure_logs
     from amqpd.server.run import serve

@@ -9,9 +9,11 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
-from amqpd.config.schema import Setting, may_be, settings, tables
+from amqpd.config.schema import LISTS, Setting, may_be, settings, tables
+from amqpd.config.settings import Policy
 
 HIDDEN: Final = "(hidden)"
 
@@ -77,6 +79,17 @@ def bad_value(origin: Origin, setting: Setting, value: Any, detail: str = "") ->
         f"{origin.place}: [{setting.table}] {setting.key} = {shown} is not possible{because}",
         "".join(near),
         f"it may be {may_be(setting)}",
+    )
+
+
+def bad_entry(origin: Origin, name: str, number: int, why: str) -> str:
+    """One of the tables of a `[[name]]` is not what it may be; `why` is msgspec's."""
+    fields = [info.name for info in msgspec.structs.fields(Policy)]
+    what = why.replace("`", "").replace(" - at $.", " at ")
+    return _line(
+        f"{origin.place}: [[{name}]] number {number} is not possible ({what})",
+        "",
+        f"it has {', '.join(fields)}",
     )
 
 
@@ -166,4 +179,5 @@ def _line(problem: str, near: str, possible: str) -> str:
 
 
 def _all_tables() -> str:
-    return f"there are {', '.join(f'[{table}]' for table in tables())}"
+    known = [*(f"[{table}]" for table in tables()), *(f"[[{name}]]" for name in LISTS)]
+    return f"there are {', '.join(known)}"

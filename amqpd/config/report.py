@@ -8,10 +8,11 @@ from inspect import cleandoc
 from itertools import groupby
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from amqpd.config.problems import show_value
-from amqpd.config.schema import Setting, settings, tables
+from amqpd.config.schema import LISTS, Setting, settings, tables
 from amqpd.config.settings import Config
 from amqpd.config.sources import Loaded
 
@@ -26,6 +27,25 @@ EXAMPLE_HEAD: Final = """\
 #   amqpd config show          what is in force, and where each value comes from
 """
 
+EXAMPLE_TAIL: Final = """
+# Policies, as in RabbitMQ, any number of them: queues and exchanges whose names match the pattern
+# get what the definition says. Of several the one with the highest priority counts. apply_to is
+# "all", "queues", "exchanges", "classic_queues", "quorum_queues" or "streams".
+#[[policies]]
+#name = "short-lived"
+#pattern = "^tmp\\\\."
+#apply_to = "queues"
+#priority = 1
+#definition = {message-ttl = 60000, max-length = 10000, dead-letter-exchange = "dead"}
+
+# Limits that no policy and no declaration exceeds: of numbers the smaller counts.
+#[[operator_policies]]
+#name = "limits"
+#pattern = ".*"
+#apply_to = "queues"
+#definition = {max-length = 1000000}
+"""
+
 
 def example() -> str:
     """`conf/amqpd.toml`: every setting, commented out, with its default and its sentence."""
@@ -37,7 +57,7 @@ def example() -> str:
                 f"\n{_comment(setting.meta.description or '')}"
                 f"#{setting.key} = {show_value(setting.default)}\n"
             )
-    return "".join(parts)
+    return "".join(parts) + EXAMPLE_TAIL
 
 
 def in_force(loaded: Loaded, *, secrets: bool = False) -> str:
@@ -51,12 +71,22 @@ def in_force(loaded: Loaded, *, secrets: bool = False) -> str:
         width = max(len(assignment) for assignment, _ in lines)
         parts.append(f"\n[{table}]\n")
         parts.extend(f"{assignment:<{width}}  # {origin}\n" for assignment, origin in lines)
+    for name in LISTS:
+        for entry in getattr(loaded.config, name):
+            values = msgspec.structs.asdict(entry).items()
+            parts.append(f"\n[[{name}]]\n")
+            parts.extend(f"{key} = {show_value(value)}\n" for key, value in values)
     return "".join(parts)
 
 
 def changed(config: Config) -> int:
     """How many settings differ from their defaults."""
-    return sum(_value(config, setting) != setting.default for setting in settings().values())
+    changes = [setting for setting in settings().values() if _is_changed(config, setting)]
+    return len(changes) + len(config.policies) + len(config.operator_policies)
+
+
+def _is_changed(config: Config, setting: Setting) -> bool:
+    return bool(_value(config, setting) != setting.default)
 
 
 def _by_table() -> list[tuple[str, list[Setting]]]:

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
 from amqpd.config.addresses import FORMS
 from amqpd.config.settings import Config
+
+LISTS: Final = ("policies", "operator_policies")
+"""What a file has any number of: `[[policies]]`."""
 
 Key = tuple[str, str]
 """A table and a key in it: `("listen", "port")`."""
@@ -54,7 +57,9 @@ def settings() -> Mapping[Key, Setting]:
 @cache
 def tables() -> Mapping[str, type[Struct]]:
     """Every table's struct by name, in the order of `settings.py`."""
-    return MappingProxyType({info.name: info.type for info in msgspec.structs.fields(Config)})
+    return MappingProxyType(
+        {info.name: info.type for info in msgspec.structs.fields(Config) if info.name not in LISTS}
+    )
 
 
 def may_be(setting: Setting) -> str:

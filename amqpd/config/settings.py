@@ -9,7 +9,7 @@ Units stand last in a name (`heartbeat_s`, `size_bytes_max`).
 (`Listen(port=0)`) does not check its values; `amqpd.config.sources.load` does.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -313,6 +313,18 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 16 * MIB
 
 
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What queues and exchanges get whose names match, as in RabbitMQ."""
+
+    name: Name
+    pattern: str
+    apply_to: Literal[
+        "all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams"
+    ] = "all"
+    priority: int = 0
+    definition: dict[str, Any]
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A complete configuration: one attribute a table, immutable, every default filled in."""
 
@@ -328,3 +340,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: Log = field(default_factory=Log)
     compatibility: Compatibility = field(default_factory=Compatibility)
     limits: Limits = field(default_factory=Limits)
+    policies: tuple[Policy, ...] = ()
+    operator_policies: tuple[Policy, ...] = ()

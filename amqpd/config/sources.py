@@ -17,13 +17,14 @@ from amqpd.config import environment
 from amqpd.config.problems import (
     ConfigError,
     Origin,
+    bad_entry,
     bad_value,
     outside_table,
     unknown_key,
     unknown_table,
 )
-from amqpd.config.schema import Key, Setting, settings, tables
-from amqpd.config.settings import Config
+from amqpd.config.schema import LISTS, Key, Setting, settings, tables
+from amqpd.config.settings import Config, Policy
 from amqpd.config.toml_file import TomlFile, read_toml
 from amqpd.config.values import BadValue, checked, from_text
 
@@ -59,6 +60,7 @@ class _Assembly:
 
     def __init__(self) -> None:
         self.values: dict[Key, Any] = {}
+        self.lists: dict[str, list[Policy]] = {}
         self.origins: dict[Key, Origin] = dict.fromkeys(settings(), DEFAULT)
         self.problems: list[str] = []
 
@@ -81,6 +83,17 @@ class _Assembly:
         else:
             self.put(setting, value, origin)
 
+    def put_list(self, name: str, entries: Any, origin: Origin) -> None:
+        """Takes the entries of a `[[name]]`."""
+        if not isinstance(entries, list):
+            self.problems.append(f"{origin.place}: {name} is a list of tables: write [[{name}]]")
+            return
+        for number, entry in enumerate(entries, 1):
+            try:
+                self.lists.setdefault(name, []).append(msgspec.convert(entry, Policy))
+            except msgspec.ValidationError as error:
+                self.problems.append(bad_entry(origin, name, number, str(error)))
+
     def config(self) -> Config:
         """What was collected, over the defaults; ConfigError if there was any problem."""
         if self.problems:
@@ -88,7 +101,7 @@ class _Assembly:
         by_table: dict[str, dict[str, Any]] = {table: {} for table in tables()}
         for (table, key), value in self.values.items():
             by_table[table][key] = value
-        return msgspec.convert(by_table, Config)
+        return msgspec.convert({**by_table, **self.lists}, Config)
 
 
 def load(
@@ -180,7 +193,9 @@ def _take_file(assembly: _Assembly, file: TomlFile) -> None:
     """Put every key of a file; lines come in the file's order, so its problems do too."""
     for table, content in file.content.items():
         origin = Origin("file", file.name, file.line(table))
-        if not isinstance(content, dict):
+        if table in LISTS:
+            assembly.put_list(table, content, origin)
+        elif not isinstance(content, dict):
             assembly.problems.append(_not_a_table(origin, table, content))
         elif table not in tables():
             assembly.problems.append(unknown_table(origin, table))

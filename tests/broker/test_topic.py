@@ -60,7 +60,7 @@ def test_a_key_reaches_exactly_the_bindings_whose_patterns_match_it(
     for binding in gone:
         topic.unbind(binding)
     for key in routed:
-        reached = topic.route([key], {})
+        reached = topic.route([key], {}, b"")
         expected = {
             id(binding.destination)
             for binding in made
@@ -91,7 +91,7 @@ def calls_and_lines(topic: Topic, key: str) -> int:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        topic.route([key], {})
+        topic.route([key], {}, b"")
     finally:
         sys.settrace(before)
     return count
@@ -111,7 +111,11 @@ def test_routing_costs_the_same_with_many_bindings_as_with_few() -> None:
             ):
                 topic.bind(Binding(source, destination, key, NO_ARGUMENTS))
         topic.bind(Binding(source, alarms, "#.alarm", NO_ARGUMENTS))
-    assert len(few.route(["device.7.state"], {})) == len(many.route(["device.7.state"], {})) == 2
+    assert (
+        len(few.route(["device.7.state"], {}, b""))
+        == len(many.route(["device.7.state"], {}, b""))
+        == 2
+    )
     assert calls_and_lines(many, "device.7.state") == calls_and_lines(few, "device.7.state")
 
 
@@ -119,4 +123,4 @@ def test_many_hashes_in_one_key_do_not_make_routing_explode() -> None:
     topic = Topic()
     bound(topic, ".".join(["#", "a"] * 20))
     assert calls_and_lines(topic, ".".join(["a"] * 60)) < 60 * 20 * 40
-    assert len(topic.route([".".join(["a"] * 60)], {})) == 1
+    assert len(topic.route([".".join(["a"] * 60)], {}, b"")) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import tomli
 
 from amqpd.config import Config
-from amqpd.config.report import changed, example, in_force
-from amqpd.config.schema import may_be, settings
+from amqpd.config.report import EXAMPLE_TAIL, changed, example, in_force
+from amqpd.config.schema import LISTS, may_be, settings
 from amqpd.config.sources import load, load_file
 
 CONF = Path(__file__).parents[2] / "conf" / "amqpd.toml"
@@ -34,11 +34,11 @@ def test_the_example_file_has_every_setting_with_its_default_and_nothing_else():
     for (table, key), setting in settings().items():
         default = setting.default
         expected.setdefault(table, {})[key] = list(default) if setting.is_list else default
-    assert written == expected
+    assert {table: written[table] for table in written if table not in LISTS} == expected
 
 
 def test_every_setting_of_the_example_file_follows_a_sentence():
-    lines = CONF.read_text(encoding="utf-8").splitlines()
+    lines = CONF.read_text(encoding="utf-8").removesuffix(EXAMPLE_TAIL).splitlines()
     for before, line in pairwise(lines):
         if line.startswith("#") and not line.startswith("# ") and line != "#":
             assert before.startswith("# ") and before.endswith("."), line

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from amqpd.broker.exchanges.binding import Binding, Destination, Identity
+from amqpd.broker.policies import Policy, with_declared
 from amqpd.wire.arguments import Arguments
 
 
@@ -47,6 +48,9 @@ class Exchange:
     Attributes:
         bindings: those that leave from here, by identity.
         incoming: those of other exchanges that lead here, in the order in which they came.
+        alternate: where messages go that it has no binding for; None for nowhere.
+        policy, operator_policy: those that count for it.
+        effective_policy_definition: what they say together.
     """
 
     kind = "exchange"
@@ -71,7 +75,16 @@ class Exchange:
         self.arguments = arguments
         self.bindings: dict[Identity, Binding] = {}
         self.incoming: dict[Binding, None] = {}
-        alternate = arguments.values.get("alternate-exchange")
+        self.alternate: str | None = None
+        self.policy: Policy | None = None
+        self.operator_policy: Policy | None = None
+        self.effective_policy_definition: dict[str, Any] = {}
+        self.apply()
+
+    def apply(self) -> None:
+        """Arguments and policies have changed."""
+        terms = with_declared(self.effective_policy_definition, self.arguments.values)
+        alternate = terms.get("alternate-exchange")
         self.alternate = alternate if isinstance(alternate, str) else None
 
     def bind(self, binding: Binding) -> None:

@@ -16,6 +16,7 @@ from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, 
 from amqpd.broker.deadlines import Deadline
 from amqpd.broker.fetch import Details, Fetch, Fetched
 from amqpd.broker.message import Message, body_bytes
+from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
 from amqpd.broker.queues.returns import Returns
@@ -53,6 +54,8 @@ class Queue:
         line_ids: those that its lines have there, or will have.
         type: `classic`, `quorum` or `stream`.
         terms: what it does with its messages by itself.
+        policy, operator_policy: those that count for it.
+        effective_policy_definition: what they say together.
         waiters: resumed, once, when messages are at hand again or there are none any more.
         exclusive_owner: the session that declared it exclusive, or None.
         inbox: messages published in this turn and not yet in the backlog.
@@ -109,11 +112,15 @@ class Queue:
         self._broker = broker
         self._alarm: Deadline | None = None  # when to look at deadlines and limits again
         self._lease: Deadline | None = None  # when it expires, if nobody uses it until then
-        self.apply({name[2:]: value for name, value in arguments.values.items()})
+        self.policy: Policy | None = None
+        self.operator_policy: Policy | None = None
+        self.effective_policy_definition: dict[str, Any] = {}
+        self.apply()
 
-    def apply(self, effective: dict[str, Any]) -> None:
-        """From now on these are its arguments, by their names without `x-`."""
-        self.terms = terms(effective, self.type)
+    def apply(self) -> None:
+        """Arguments and policies have changed."""
+        declared = {name[2:]: value for name, value in self.arguments.values.items()}
+        self.terms = terms(with_declared(self.effective_policy_definition, declared), self.type)
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= len(self.line_ids) > 1
         self._is_limited = self.terms.is_limited

@@ -57,6 +57,7 @@ def declare_exchange(
             arguments=arguments,
         )
         vhost.exchanges[name] = exchange
+        vhost.apply_policies(exchange)
         vhost.generation += 1
         if durable:
             broker.journal.append(

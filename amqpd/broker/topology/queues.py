@@ -79,6 +79,7 @@ def declare_queue(
     )
     vhost.queues[name] = queue
     broker.add(queue)
+    vhost.apply_policies(queue)
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues[queue] = None
     vhost.generation += 1
