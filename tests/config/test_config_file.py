@@ -5,6 +5,8 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqpd.config.problems import ConfigError
+from amqpd.config.sources import load_file
 from amqpd.config.toml_file import line_numbers
 
 
@@ -59,3 +61,32 @@ def test_blank_lines_comments_and_long_values_never_shift_a_line(before, after):
     for path, line in line_numbers(text).items():
         begins = rows[line - 1]
         assert begins == "[table]" if path == ("table",) else begins.startswith(f"{path[-1]} = ")
+
+
+def test_policies_are_lists_of_tables(tmp_path):
+    file = tmp_path / "amqpd.toml"
+    file.write_text(
+        '[[policies]]\nname = "a"\npattern = "^a"\ndefinition = {max-length = 1}\n'
+        '[[policies]]\nname = "b"\npattern = "^b"\napply_to = "exchanges"\npriority = 2\n'
+        'definition = {alternate-exchange = "x"}\n'
+        '[[operator_policies]]\nname = "o"\npattern = ""\ndefinition = {expires = 1}\n'
+    )
+    config = load_file(file).config
+    assert [each.name for each in config.policies] == ["a", "b"]
+    assert (config.policies[1].apply_to, config.policies[1].priority) == ("exchanges", 2)
+    assert config.operator_policies[0].definition == {"expires": 1}
+
+
+def test_a_policy_with_something_wrong_is_told_by_its_number(tmp_path):
+    file = tmp_path / "amqpd.toml"
+    file.write_text(
+        '[[policies]]\nname = "a"\npattern = "^a"\ndefinition = {max-length = 1}\n'
+        '[[policies]]\nname = "b"\npattern = 7\ndefinition = {}\n'
+        '[operator_policies]\nname = "o"\n'
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_file(file)
+    first, second = refused.value.problems
+    assert "[[policies]] number 2 is not possible (Expected str, got int at pattern)" in first
+    assert "it has name, pattern, apply_to, priority, definition" in first
+    assert "operator_policies is a list of tables: write [[operator_policies]]" in second
