@@ -1,4 +1,4 @@
-"""Policies: which one counts, what it says together with operators and declarations, and at once."""
+"""Policies: which one counts, what it says together with others and declarations, and at once."""
 
 from typing import Any
 
