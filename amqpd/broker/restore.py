@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.broker.exchanges import registry
@@ -23,6 +22,8 @@ from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import arguments_at
 
 if TYPE_CHECKING:
+    from random import Random
+
     from amqpd.broker.broker import Broker
 
 

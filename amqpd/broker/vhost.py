@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import TYPE_CHECKING
 
 from amqpd import errors
@@ -16,6 +15,8 @@ from amqpd.wire.arguments import NO_ARGUMENTS, Arguments
 from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 
 if TYPE_CHECKING:
+    from random import Random
+
     from amqpd.broker.permissions import Owner
 
 RESERVED_PREFIX = "amq."

@@ -1,7 +1,9 @@
 """The exchange types by name."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from random import Random
+from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.exchanges.direct import Direct
@@ -16,6 +18,9 @@ from amqpd.broker.exchanges.spread import (
 )
 from amqpd.broker.exchanges.topic import Topic
 from amqpd.wire.arguments import Arguments
+
+if TYPE_CHECKING:
+    from random import Random
 
 TYPES: dict[str, Callable[[Arguments, Random], Router]] = {
     "direct": lambda arguments, random: Direct(),

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 from math import log
-from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination
@@ -21,6 +20,9 @@ from amqpd.broker.printed import printed
 from amqpd.wire import content
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
+
+if TYPE_CHECKING:
+    from random import Random
 
 HASH_HEADER: Final = "hash-header"
 HASH_PROPERTY: Final = "hash-property"
