@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.binding import Binding, Destination
 from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.exchanges.spread import Chance
 from amqpd.broker.journal import (
     Bound,
     ExchangeAdded,
@@ -22,8 +23,6 @@ from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import arguments_at
 
 if TYPE_CHECKING:
-    from random import Random
-
     from amqpd.broker.broker import Broker
 
 
@@ -69,7 +68,7 @@ def _vhost(broker: Broker, name: str) -> Vhost:
     return broker.vhosts[name]
 
 
-def _restore_exchange(vhost: Vhost, added: ExchangeAdded, random: Random) -> None:
+def _restore_exchange(vhost: Vhost, added: ExchangeAdded, random: Chance) -> None:
     arguments = arguments_at(added.arguments, 0)
     if added.type not in registry.TYPES:
         raise ValueError(f"exchange '{added.name}' has the unknown type '{added.type}'")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.exchanges.spread import Chance
 from amqpd.broker.policies import Policies, Policy, merged
 from amqpd.broker.printed import printed
 from amqpd.broker.queues.direct_reply import DirectReply
@@ -15,8 +16,6 @@ from amqpd.wire.arguments import NO_ARGUMENTS, Arguments
 from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 
 if TYPE_CHECKING:
-    from random import Random
-
     from amqpd.broker.permissions import Owner
 
 RESERVED_PREFIX = "amq."
@@ -44,7 +43,7 @@ class Vhost:
             remember of routes is worth only as much as their memory of this number.
     """
 
-    def __init__(self, name: str, random: Random) -> None:
+    def __init__(self, name: str, random: Chance) -> None:
         self.name = name
         self.exchanges: dict[str, Exchange] = {}
         self.queues: dict[str, Queue] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.exchanges.direct import Direct
@@ -12,6 +11,7 @@ from amqpd.broker.exchanges.fanout import Fanout
 from amqpd.broker.exchanges.headers import Headers
 from amqpd.broker.exchanges.spread import (
     ByChance,
+    Chance,
     ConsistentHash,
     ModulusHash,
     check_hash_arguments,
@@ -19,10 +19,7 @@ from amqpd.broker.exchanges.spread import (
 from amqpd.broker.exchanges.topic import Topic
 from amqpd.wire.arguments import Arguments
 
-if TYPE_CHECKING:
-    from random import Random
-
-TYPES: dict[str, Callable[[Arguments, Random], Router]] = {
+TYPES: dict[str, Callable[[Arguments, Chance], Router]] = {
     "direct": lambda arguments, random: Direct(),
     "fanout": lambda arguments, random: Fanout(),
     "headers": lambda arguments, random: Headers(),
@@ -48,6 +45,6 @@ def check_arguments(type_name: str, arguments: Arguments) -> None:
         check_hash_arguments(arguments)
 
 
-def router(type_name: str, arguments: Arguments, random: Random) -> Router:
+def router(type_name: str, arguments: Arguments, random: Chance) -> Router:
     """A new router of the type, which the broker has."""
     return TYPES[type_name](arguments, random)

@@ -9,10 +9,10 @@ Exchange".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from math import log
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination
@@ -21,8 +21,7 @@ from amqpd.wire import content
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
 
-if TYPE_CHECKING:
-    from random import Random
+Value = TypeVar("Value")
 
 HASH_HEADER: Final = "hash-header"
 HASH_PROPERTY: Final = "hash-property"
@@ -31,6 +30,13 @@ PROPERTIES: Final = {
     "message_id": content.MESSAGE_ID,
     "timestamp": content.TIMESTAMP,
 }
+
+
+class Chance(Protocol):
+    """A random source that is handed in."""
+
+    def choice(self, values: Sequence[Value], /) -> Value:
+        """One of the values."""
 
 
 class Spread:
@@ -120,7 +126,7 @@ class ByChance(Spread):
 
     varies = True
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Chance) -> None:
         super().__init__()
         self._random = random
 
