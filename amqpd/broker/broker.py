@@ -12,10 +12,9 @@ from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
 from amqpd.broker.memory import Memory
-from amqpd.broker.message import Message, bodies_size
+from amqpd.broker.message import HEADER, Message, bodies_size
 from amqpd.broker.permissions import system_actor
 from amqpd.broker.policies import configured_policy
-from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.queues.queue import Queue, Waiter
 from amqpd.broker.restore import NOTHING, Recovered, restore
 from amqpd.broker.topology.removal import remove_queue
@@ -23,8 +22,11 @@ from amqpd.broker.users import Permissions, User
 from amqpd.broker.vhost import Vhost
 from amqpd.config import Config
 from amqpd.log import EventLog
+from amqpd.wire import content
+from amqpd.wire.content import EXPIRATION
 
 if TYPE_CHECKING:
+    from amqpd.broker.queues.deferred import Deferred
     from amqpd.broker.routing import Target
 
 log = EventLog("broker")
@@ -40,9 +42,10 @@ class Broker:
         epoch: wall time at `now` == 0, in seconds since 1970; only for what is stored or shown.
         alarms: what has run short: "memory", "disk", "store". Publishers wait while there is any.
         queues: those of all vhosts by their number in the store.
-        lines: the same by the numbers of all their lines.
+        lines: the same by the numbers of all their lines; and deferred lines.
         touched: queues with something to absorb or to dispatch; empty between turns.
-        letters: dead letters that have not come to their queues; empty between turns.
+        letters: dead letters, and messages that have waited, which have not come to their queues;
+            empty between turns.
         fetches: what is wanted from the store.
         resumable: what was waiting for messages to be at hand, and can go on.
     """
@@ -63,9 +66,9 @@ class Broker:
         )
         self.alarms: set[str] = set()
         self.queues: dict[int, Queue] = {}
-        self.lines: dict[int, Queue] = {}
+        self.lines: dict[int, Queue | Deferred] = {}
         self.letters: deque[tuple[Target, list[Message]]] = deque()
-        self.touched: deque[Queue | DirectReply] = deque()
+        self.touched: deque[Target] = deque()
         self.fetches: list[Fetch] = []
         self.resumable: list[Waiter] = []
         self.vhosts: dict[str, Vhost] = {}
@@ -135,7 +138,7 @@ class Broker:
         """A queue goes that nobody has used for as long as it may be unused."""
         remove_queue(self, system_actor(queue.vhost), queue)
 
-    def touch(self, queue: Queue | DirectReply) -> None:
+    def touch(self, queue: Target) -> None:
         """The queue has something to absorb or may have something to dispatch."""
         if not queue.touched:
             queue.touched = True
@@ -150,8 +153,8 @@ class Broker:
                 self._post(*self.letters.popleft())
 
     def _post(self, target: Target, letters: list[Message]) -> None:
-        """Puts dead letters into the inbox of a queue, those that it does not refuse."""
-        if isinstance(target, Queue) and target.terms.refuses:
+        """Puts messages into the inbox of a queue, those that it does not refuse."""
+        if target.terms.refuses:
             for letter in letters:
                 if not target.refuses(letter):
                     self._put(target, [letter])
@@ -161,6 +164,7 @@ class Broker:
     def _put(self, target: Target, messages: list[Message]) -> None:
         target.inbox += messages
         target.inbox_bytes += bodies_size(messages)
+        target.inbox_expires |= any(content.flags(each[HEADER]) & EXPIRATION for each in messages)
         self.touch(target)
 
     def settle_queues(self) -> None:

@@ -6,6 +6,13 @@ from typing import NamedTuple
 from amqpd.broker.message import Message
 
 
+class Due(NamedTuple):
+    """When a deferred message is due, in milliseconds since 1970, and its number: their order."""
+
+    ms: int
+    number: int
+
+
 class Fetch(NamedTuple):
     """Messages of a queue that are wanted in memory again. All of them are committed.
 
@@ -15,6 +22,8 @@ class Fetch(NamedTuple):
         messages_max: how many at most.
         bytes_max: how many bytes of bodies at most, but one message in any case.
         detailed: the details of the messages matter.
+        after: of a deferred line: wanted are those that are due after this one, the first ones;
+            `first` and `below` say nothing then.
     """
 
     queue_id: int
@@ -23,6 +32,7 @@ class Fetch(NamedTuple):
     messages_max: int
     bytes_max: int
     detailed: bool = False
+    after: Due | None = None
 
 
 class Details(NamedTuple):
@@ -31,18 +41,22 @@ class Details(NamedTuple):
     Attributes:
         enqueued_ms: when each was stored, in milliseconds since 1970.
         returned: how often each has come back from a consumer.
+        due_ms: of a deferred line: when each is due, in milliseconds since 1970.
     """
 
     enqueued_ms: Sequence[int]
     returned: Sequence[int]
+    due_ms: Sequence[int] = ()
 
 
 class Fetched(NamedTuple):
-    """The answer: messages in the order of their numbers; the two lists run side by side.
+    """The answer: messages in the order of their numbers, or of a deferred line in that in which
+    they are due; the two lists run side by side.
 
     Attributes:
         damaged: numbers of messages that are not as they were written.
         read_below: all stored messages with numbers from `Fetch.first` to below this are in here.
+            Of a deferred line: `Fetch.below` if all that are wanted are in here, else 0.
         details: of the messages, side by side with them; None if the fetch did not ask for it and
             none of them has a TTL of its own.
     """

@@ -14,13 +14,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from amqpd.broker.message import Message
 
 if TYPE_CHECKING:
+    from amqpd.broker.queues.deferred import Deferred
     from amqpd.broker.queues.fifo import Fifo
     from amqpd.broker.queues.queue import Queue
+
+    Line: TypeAlias = Fifo | Deferred
 
 # What is remembered of a message that is on its way to the disk, beside its bytes.
 MESSAGE_OVERHEAD_BYTES = 205
@@ -129,6 +132,7 @@ class Changes:
 
     Attributes:
         added: messages to keep, by number.
+        due_ms: when messages of a deferred line are due, in milliseconds since 1970, by number.
         spilled: messages that have no room in memory and need not outlive the process, by number.
         settled: numbers of kept messages that are gone.
         returned: numbers of kept messages that were delivered and came back.
@@ -143,6 +147,7 @@ class Changes:
         "added",
         "damaged",
         "dropped",
+        "due_ms",
         "marked",
         "line",
         "returned",
@@ -152,10 +157,11 @@ class Changes:
         "unspilled_below",
     )
 
-    def __init__(self, line: Fifo) -> None:
+    def __init__(self, line: Line) -> None:
         self.line = line
         self.added: dict[int, Message] = {}
         self.spilled: dict[int, Message] = {}
+        self.due_ms: dict[int, int] = {}
         self.settled: list[int] = []
         self.returned: list[int] = []
         self.damaged: list[int] = []
@@ -246,18 +252,18 @@ class Journal:
         if ticket == self.ticket:
             self._promised = True
 
-    def add(self, line: Fifo, numbers: Sequence[int], messages: list[Message], size: int) -> None:
+    def add(self, line: Line, numbers: Sequence[int], messages: list[Message], size: int) -> None:
         """Messages to keep have come; their bodies have `size` bytes."""
         self._of(line).added.update(zip(numbers, messages, strict=True))
         self._keep()
         self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
 
-    def spill(self, line: Fifo, numbers: Sequence[int], messages: list[Message], size: int) -> None:
+    def spill(self, line: Line, numbers: Sequence[int], messages: list[Message], size: int) -> None:
         """Messages have no room in memory."""
         self._of(line).spilled.update(zip(numbers, messages, strict=True))
         self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
 
-    def settle(self, line: Fifo, numbers: Sequence[int]) -> None:
+    def settle(self, line: Line, numbers: Sequence[int]) -> None:
         """Kept messages are gone."""
         changes = self._of(line)
         if changes.added:
@@ -265,15 +271,19 @@ class Journal:
             numbers = [number for number in numbers if forget(number, None) is None]
         changes.settled += numbers
 
-    def give_back(self, line: Fifo, numbers: list[int]) -> None:
+    def defer(self, line: Line, due_ms: dict[int, int]) -> None:
+        """Messages that were just added or spilled are due at these times."""
+        self._of(line).due_ms.update(due_ms)
+
+    def give_back(self, line: Line, numbers: list[int]) -> None:
         """Kept messages were delivered and have come back."""
         self._of(line).returned += numbers
 
-    def set_aside(self, line: Fifo, numbers: list[int]) -> None:
+    def set_aside(self, line: Line, numbers: list[int]) -> None:
         """Kept messages turned out to be damaged; what is left of them is for a person to see."""
         self._of(line).damaged += numbers
 
-    def drop(self, line: Fifo, ranges: list[tuple[int, int]]) -> None:
+    def drop(self, line: Line, ranges: list[tuple[int, int]]) -> None:
         """All messages with numbers in these ranges, which ascend, are gone; both ends included."""
         changes = self._of(line)
         for waiting in (changes.added, changes.spilled):
@@ -281,18 +291,26 @@ class Journal:
                 del waiting[number]
         changes.dropped += ranges
 
-    def unspill(self, line: Fifo, below: int) -> None:
+    def unspill(self, line: Line, below: int) -> None:
         """Spilled messages with smaller numbers are not needed any more."""
         changes = self._of(line)
         changes.unspilled_below = below
         for number in [each for each in changes.spilled if each < below]:
             del changes.spilled[number]
 
-    def mark(self, line: Fifo) -> None:
+    def mark(self, line: Line) -> None:
         """The standing of the line has changed."""
         self._of(line).marked = True
         # What is delivered from now on relies on it, so no failing power may take it back.
         self._promised = True
+
+    def remove_deferred(self, line: Deferred) -> None:
+        """A deferred line is gone with all its messages."""
+        self._changes.pop(line.queue_id, None)
+        if line.durable:
+            self.append(QueueRemoved(line.queue_id, 1))
+        else:
+            self.unspill(line, line.next_number)
 
     def remove(self, queue: Queue) -> None:
         """The queue is gone with all its messages."""
@@ -305,13 +323,13 @@ class Journal:
             if line.has_spilled:
                 self.unspill(line, line.window.next_number)
 
-    def _of(self, line: Fifo) -> Changes:
+    def _of(self, line: Line) -> Changes:
         found = self._changes.get(line.queue_id)
         if found is None:
             found = self._changes[line.queue_id] = Changes(line)
         return found
 
-    def uncommitted(self, line: Fifo) -> list[Changes]:
+    def uncommitted(self, line: Line) -> list[Changes]:
         """The changes of a line that are not committed, oldest first."""
         flying = self._flying.changes.get(line.queue_id) if self._flying else None
         waiting = self._changes.get(line.queue_id)

@@ -19,6 +19,7 @@ from amqpd.broker.journal import (
 )
 from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
+from amqpd.broker.topology.delaying import NAME, bring_back
 from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import arguments_at
 
@@ -54,6 +55,9 @@ def restore(broker: Broker, recovered: Recovered) -> None:
             broker.vhosts[operation.name] = Vhost(operation.name, broker.random)
         elif isinstance(operation, ExchangeAdded):
             _restore_exchange(_vhost(broker, operation.vhost), operation, broker.random)
+        elif isinstance(operation, QueueAdded) and operation.name.startswith(NAME):
+            standing = recovered.standings.get(operation.queue_id)
+            bring_back(broker, _vhost(broker, operation.vhost), operation, standing)
         elif isinstance(operation, QueueAdded):
             _restore_queue(broker, operation, recovered.standings)
         elif isinstance(operation, Bound):

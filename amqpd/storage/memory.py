@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from amqpd.broker.fetch import Details, Fetch, Fetched
+from amqpd.broker.fetch import Details, Due, Fetch, Fetched
 from amqpd.broker.journal import (
     Batch,
     Bound,
@@ -45,6 +45,7 @@ class MemoryStore:
         deliveries: how often a message came back from a consumer, by queue and number.
         standings: by queue.
         enqueued_ms: when the messages of a queue were stored, in milliseconds since 1970.
+        due_ms: when those of a deferred line are due, in milliseconds since 1970.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,7 @@ class MemoryStore:
         self.deliveries: dict[tuple[int, int], int] = {}
         self.standings: dict[int, Standing] = {}
         self.enqueued_ms: dict[int, dict[int, int]] = {}
+        self.due_ms: dict[int, dict[int, int]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             VhostAdded: self._add_vhost,
             ExchangeAdded: self._add_exchange,
@@ -77,6 +79,8 @@ class MemoryStore:
 
     def fetch(self, fetch: Fetch) -> Fetched:
         """Reads messages back."""
+        if fetch.after is not None:
+            return self._fetch_due(fetch, fetch.after)
         found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
         wanted = sorted(number for number in found if fetch.first <= number < fetch.below)
         numbers: list[int] = []
@@ -97,6 +101,20 @@ class MemoryStore:
             returned = [self.deliveries.get((fetch.queue_id, each), 0) for each in numbers]
             details = Details([enqueued_ms[each] for each in numbers], returned)
         return Fetched(numbers, messages, [], read_below, details)
+
+    def _fetch_due(self, fetch: Fetch, after: Due) -> Fetched:
+        found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
+        due_ms = self.due_ms.get(fetch.queue_id, {})
+        order = sorted((Due(due_ms[number], number) for number in found), key=tuple)
+        wanted = [each for each in order if each > after]
+        some = wanted[: fetch.messages_max]
+        return Fetched(
+            [each.number for each in some],
+            [found[each.number] for each in some],
+            [],
+            fetch.below if len(some) == len(wanted) else 0,
+            Details([], [], [each.ms for each in some]),
+        )
 
     def recover(self) -> Recovered:
         """What a broker finds that starts on this image; spilled messages are gone."""
@@ -136,6 +154,7 @@ class MemoryStore:
             self.spilled.pop(queue_id, None)
             self.standings.pop(queue_id, None)
             self.enqueued_ms.pop(queue_id, None)
+            self.due_ms.pop(queue_id, None)
 
     def _bind(self, bound: Bound) -> None:
         self.bindings.setdefault((bound.vhost, bound.source), {})[_key(bound)] = bound
@@ -150,6 +169,8 @@ class MemoryStore:
     def _change(self, queue_id: int, changes: Changes, wall_ms: int) -> None:
         dates = self.enqueued_ms.setdefault(queue_id, {})
         dates.update(dict.fromkeys([*changes.added, *changes.spilled], wall_ms))
+        if changes.due_ms:
+            self.due_ms.setdefault(queue_id, {}).update(changes.due_ms)
         if changes.standing is not None:
             self.standings[queue_id] = changes.standing
             self._change_kept(queue_id, changes, dates)
@@ -158,6 +179,7 @@ class MemoryStore:
         for number in [each for each in spilled if each < changes.unspilled_below]:
             del spilled[number]
             dates.pop(number, None)
+            self.due_ms.get(queue_id, {}).pop(number, None)
         if not spilled:
             del self.spilled[queue_id]
         if not dates:
@@ -177,6 +199,7 @@ class MemoryStore:
         for number in gone:
             del messages[number]
             dates.pop(number, None)
+            self.due_ms.get(queue_id, {}).pop(number, None)
             self.deliveries.pop((queue_id, number), None)
 
 

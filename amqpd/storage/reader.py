@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from amqpd.broker.fetch import Details, Fetch, Fetched
+from amqpd.broker.fetch import Details, Due, Fetch, Fetched
 from amqpd.broker.message import Envelope, Message
 from amqpd.storage.database import damaged_file, told
 from amqpd.storage.rows import CHECKSUM_BYTES, checksums, row_id, seed
@@ -37,6 +37,14 @@ _GROUPS: Final = (
     "group_concat(delivery_count) "
     "FROM ({}) GROUP BY exchange, routing_key, header, was_dead"
 )
+
+_DUE: Final = (
+    f"SELECT id, exchange, routing_key, header, {_BODY} AS body, checksum, was_dead, due_ms "
+    "FROM {schema}.stored s WHERE due_ms IS NOT NULL AND id >> 43 = ?1 AND (due_ms, id) > (?2, ?3) "
+    "AND NOT EXISTS (SELECT 1 FROM {schema}.gone g WHERE s.id BETWEEN g.first AND g.last) "
+    "ORDER BY due_ms, id"
+)
+_ANY_SPILLED: Final = "SELECT 1 FROM scratch.stored WHERE id BETWEEN ? AND ? LIMIT 1"
 
 Found = tuple[int, Message, int, int]  # id, message, when it was stored, how often it came back
 
@@ -62,6 +70,9 @@ class Reader:
         Raises:
             StorageError: the file cannot be read, or is damaged as a whole.
         """
+        if fetch.after is not None:
+            with told(self._file):
+                return self._fetch_due(fetch, fetch.after)
         first, last = row_id(fetch.queue_id, fetch.first), row_id(fetch.queue_id, fetch.below) - 1
         with told(self._file):
             where = self._where(first, last)
@@ -84,11 +95,35 @@ class Reader:
             details,
         )
 
+    def _fetch_due(self, fetch: Fetch, after: Due) -> Fetched:
+        """Deferred messages in the order in which they are due."""
+        line = fetch.queue_id << NUMBER_BITS
+        # All of one line are either in the file or in the scratch file.
+        spilled = self._execute(_ANY_SPILLED, (line, line | _NUMBER)).fetchone()
+        query = _DUE.format(schema="scratch" if spilled else "main")
+        found: list[tuple[int, Message, int]] = []
+        damaged: list[int] = []
+        size, is_all = 0, True
+        for row in self._execute(query, (fetch.queue_id, after.ms, line | after.number)):
+            if len(found) == fetch.messages_max or size > fetch.bytes_max:
+                is_all = False
+                break
+            if not is_intact(row[:6]):
+                damaged.append(row[0] & _NUMBER)
+                continue
+            envelope = self._envelope(row[1], row[2], row[6] == 1)
+            message = (envelope, row[3], row[4], content.is_persistent(row[3]))
+            found.append((row[0] & _NUMBER, message, row[7]))
+            size += len(row[4])
+        numbers = [number for number, _, _ in found]
+        details = Details([], [], [due_ms for _, _, due_ms in found])
+        messages = [message for _, message, _ in found]
+        return Fetched(numbers, messages, damaged, fetch.below if is_all else 0, details)
+
     def _where(self, first: int, last: int) -> str:
         """The sources of the messages between two ids: a query with their columns to be put in."""
         kept = self._source("main", first, last)
-        spilled = "SELECT 1 FROM scratch.stored WHERE id BETWEEN ? AND ? LIMIT 1"
-        if self._execute(spilled, (first, last)).fetchone() is None:
+        if self._execute(_ANY_SPILLED, (first, last)).fetchone() is None:
             return kept
         return f"{kept} UNION ALL {self._source('scratch', first, last)}"
 

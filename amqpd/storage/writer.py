@@ -48,7 +48,8 @@ ROWS: Final = (64, 16, 4, 1)  # in one statement
 ID_MAX: Final = (1 << 63) - 1
 
 _COLUMNS: Final = (
-    "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum, was_dead"
+    "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum, was_dead, "
+    "due_ms"
 )
 # What is cut out of an empty blob is NULL.
 _RUN: Final = (
@@ -61,7 +62,7 @@ _RUN: Final = (
 _INTO: Final = {"main": "INSERT INTO main", "scratch": "INSERT OR REPLACE INTO scratch"}
 _LISTED: Final = "IN (SELECT value FROM json_each(?))"
 
-Row = tuple[int, str, str, bytes, Piece | None, int | None, int, int, bytes, bool]
+Row = tuple[int, str, str, bytes, Piece | None, int | None, int, int, bytes, bool, int | None]
 
 
 class Writer:
@@ -144,14 +145,19 @@ class Writer:
             for each in removed:
                 self._drop("scratch", *queue_ids(each.queue_id, each.lines))
             for queue_id, changes in changed:
-                self._spill(queue_id, changes.spilled, batch.wall_ms)
+                self._spill(queue_id, changes, batch.wall_ms)
                 if changes.unspilled_below:
                     last = row_id(queue_id, changes.unspilled_below) - 1
                     self._drop("scratch", row_id(queue_id, 0), last)
 
-    def _spill(self, queue_id: int, messages: dict[int, Message], wall_ms: int) -> None:
-        if messages:
-            self._clear("scratch", row_id(queue_id, min(messages)), row_id(queue_id, max(messages)))
+    def _spill(self, queue_id: int, changes: Changes, wall_ms: int) -> None:
+        messages = changes.spilled
+        if not messages:
+            return
+        self._clear("scratch", row_id(queue_id, min(messages)), row_id(queue_id, max(messages)))
+        if changes.due_ms:
+            self._add_deferred("scratch", queue_id, messages, changes.due_ms, wall_ms)
+        else:
             self._add("scratch", queue_id, messages, {}, wall_ms)
 
     def _has_spilled(self) -> bool:
@@ -213,7 +219,10 @@ class Writer:
         self, queue_id: int, changes: Changes, shared: dict[int, int], wall_ms: int
     ) -> None:
         if changes.added:
-            self._add("main", queue_id, changes.added, shared, wall_ms)
+            if changes.due_ms:
+                self._add_deferred("main", queue_id, changes.added, changes.due_ms, wall_ms)
+            else:
+                self._add("main", queue_id, changes.added, shared, wall_ms)
         if changes.returned:
             self._execute(
                 # One may have come back several times.
@@ -257,6 +266,22 @@ class Writer:
                 rows.append(_row(message_id, run.envelope, run.header, body, shared, wall_ms))
         self._insert_rows(schema, rows)
 
+    def _add_deferred(
+        self,
+        schema: str,
+        queue_id: int,
+        messages: dict[int, Message],
+        due_ms: dict[int, int],
+        wall_ms: int,
+    ) -> None:
+        self._insert_rows(
+            schema,
+            [
+                _row(row_id(queue_id, number), *message[:3], {}, wall_ms, due_ms[number])
+                for number, message in messages.items()
+            ],
+        )
+
     def _insert_run(self, schema: str, queue_id: int, run: MessageRun, wall_ms: int) -> None:
         bodies = [
             plain_body(body) if isinstance(body, content.LargeBody) else body for body in run.bodies
@@ -284,7 +309,7 @@ class Writer:
     def _insert_rows(self, schema: str, rows: list[Row]) -> None:
         place = 0
         for count in ROWS:
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
             statement = f"{_INTO[schema]}.stored ({_COLUMNS}) VALUES {marks}"
             while len(rows) - place >= count:
                 values = [value for row in rows[place : place + count] for value in row]
@@ -389,6 +414,7 @@ def _row(
     body: content.Body,
     shared: dict[int, int],
     wall_ms: int,
+    due_ms: int | None = None,
 ) -> Row:
     body_id = shared.get(id(body)) if shared else None
     piece = plain_body(body)
@@ -404,4 +430,5 @@ def _row(
         wall_ms,
         checksums((message_id,), (piece,), start),
         envelope.was_dead,
+        due_ms,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from amqpd import errors
+from amqpd.broker.exchanges.delayed import DELAYED_MESSAGE, TYPE, Delayed, check_delayed_type
 from amqpd.broker.exchanges.direct import Direct
 from amqpd.broker.exchanges.exchange import Router
 from amqpd.broker.exchanges.fanout import Fanout
@@ -20,6 +21,9 @@ from amqpd.broker.exchanges.topic import Topic
 from amqpd.wire.arguments import Arguments
 
 TYPES: dict[str, Callable[[Arguments, Chance], Router]] = {
+    DELAYED_MESSAGE: lambda arguments, random: Delayed(
+        router(arguments.values[TYPE], arguments, random)
+    ),
     "direct": lambda arguments, random: Direct(),
     "fanout": lambda arguments, random: Fanout(),
     "headers": lambda arguments, random: Headers(),
@@ -43,6 +47,10 @@ def check_arguments(type_name: str, arguments: Arguments) -> None:
     """Refuses arguments that the type does not take; ChannelException 406."""
     if type_name == "x-consistent-hash":
         check_hash_arguments(arguments)
+    if type_name == DELAYED_MESSAGE:
+        other = check_delayed_type(arguments)
+        check_type(other)
+        check_arguments(other, arguments)
 
 
 def router(type_name: str, arguments: Arguments, random: Chance) -> Router:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.exchanges import registry
+from amqpd.broker.exchanges.delayed import TYPE
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.journal import ExchangeAdded
 from amqpd.broker.permissions import Actor, check, check_any
+from amqpd.broker.topology.delaying import start_delaying
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_exchange
 from amqpd.broker.vhost import RESERVED_PREFIX
@@ -63,6 +65,7 @@ def declare_exchange(
             broker.journal.append(
                 ExchangeAdded(vhost.name, name, type_name, auto_delete, internal, arguments.encoded)
             )
+        start_delaying(broker, vhost, exchange)
         return exchange
     for what, received, current in (
         ("type", type_name, exchange.type_name),
@@ -71,7 +74,8 @@ def declare_exchange(
         ("internal", internal, exchange.internal),
     ):
         vhost.check_equal("exchange", name, what, received, current)
-    vhost.check_equal_argument("exchange", name, ALTERNATE, arguments, exchange.arguments)
+    for argument in (ALTERNATE, TYPE):
+        vhost.check_equal_argument("exchange", name, argument, arguments, exchange.arguments)
     return exchange
 
 

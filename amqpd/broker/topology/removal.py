@@ -15,6 +15,7 @@ from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.journal import ExchangeRemoved, Unbound
 from amqpd.broker.permissions import Actor
 from amqpd.broker.queues.queue import Queue
+from amqpd.broker.topology.delaying import stop_delaying
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -38,6 +39,7 @@ def remove_exchange(broker: Broker, actor: Actor, exchange: Exchange) -> None:
         actor.vhost.generation += 1
         for binding in list(current.bindings.values()):
             current.unbind(binding)
+        stop_delaying(broker, current)
         if current.durable:
             broker.journal.append(ExchangeRemoved(actor.vhost.name, current.name))
         waiting += _unbind_all_to(broker, actor, current)

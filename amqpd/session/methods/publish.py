@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker.arguments import EXPIRY_MS_MAX
 from amqpd.broker.message import ENVELOPE, HEADER, Message, body_bytes
-from amqpd.broker.queues.direct_reply import REPLY_QUEUE, DirectReply
+from amqpd.broker.queues.direct_reply import REPLY_QUEUE
 from amqpd.broker.routing import may_select_keys, route, sender_selected_keys
 from amqpd.session.content import Assembly
 from amqpd.session.methods.basic import say_with_content
@@ -169,7 +169,7 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
     accepted = True
     expires = content.flags(message[HEADER]) & content.EXPIRATION != 0
     for queue in queues:
-        if not isinstance(queue, DirectReply) and queue.refuses(message):
+        if queue.refuses(message):
             accepted = False
             continue
         queue.inbox.append(message)
