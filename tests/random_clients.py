@@ -72,6 +72,13 @@ EXCHANGES: dict[str, dict[str, Any]] = {
     "h": {"exchange_type": "headers"},
     "alternate": {"exchange_type": "direct", "arguments": {"alternate-exchange": "f"}},
     "internal": {"exchange_type": "fanout", "internal": True, "durable": True},
+    "late": {
+        "exchange_type": "x-delayed-message",
+        "durable": True,
+        "arguments": {"x-delayed-type": "topic"},
+    },
+    "hashed": {"exchange_type": "x-consistent-hash"},
+    "random": {"exchange_type": "x-random", "durable": True},
 }
 SOURCES = ("amq.direct", "amq.topic", "amq.fanout", "amq.headers", *EXCHANGES)
 KEYS = (*QUEUES, "a.b", "a.*", "#", "a.#.c", "")
@@ -87,6 +94,7 @@ PROPERTIES: tuple[dict[str, Any], ...] = (
     {"headers": {"CC": ["durable", "a.b"]}, "delivery_mode": 2},
     {"headers": {"BCC": ["transient", "auto"]}},
     {"headers": {"CC": "not an array"}},
+    {"headers": {"x-delay": 700}, "delivery_mode": 2},
     {"expiration": "60000", "delivery_mode": 2},
     {"expiration": "never"},
     {"expiration": "0"},
