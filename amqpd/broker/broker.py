@@ -147,10 +147,9 @@ class Broker:
     def settle_touched(self) -> None:
         """Absorbs all inboxes and dispatches, in the order in which the queues were touched."""
         while self.touched or self.letters:
-            if self.touched:
-                self.settle_queues()
-            else:
+            while self.letters:
                 self._post(*self.letters.popleft())
+            self.settle_queues()
 
     def _post(self, target: Target, letters: list[Message]) -> None:
         """Puts messages into the inbox of a queue, those that it does not refuse."""

@@ -99,7 +99,10 @@ class Both:
         kept = self.kept(fetch.queue_id)
         answer = self.memory.fetch(fetch)
         check_answer(fetch, answer._replace(messages=as_sent(answer.messages)), kept)
-        check_answer(fetch, self.file.fetch(fetch), kept)
+        found = self.file.fetch(fetch)
+        check_answer(fetch, found, kept)
+        if fetch.detailed and found.numbers == answer.numbers:
+            assert found.details == answer.details
         return answer
 
     def recover(self) -> Recovered:
@@ -253,6 +256,8 @@ def fetches() -> st.SearchStrategy[Fetch]:
         st.integers(0, 2 * NUMBERS),
         st.sampled_from((1, 2, 7, 50, 1000)),
         st.sampled_from((0, 1, 11, 6000, 12_345, 10_000_000)),
+        detailed=st.booleans(),
+        after=st.none(),
     )
 
 
