@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from select import select
 from threading import Event, Thread
 
 import click
@@ -21,9 +22,12 @@ from amqpd.cli.bench.frames import CHANNEL
 from amqpd.cli.bench.link import Link
 from amqpd.cli.bench.uri import parse
 from amqpd.testing.client import publish_bytes
+from amqpd.wire import frames
+from amqpd.wire.constants import FRAME_BODY
 from amqpd.wire.methods import Basic, Exchange, Queue
 
 BATCH = 1000
+SYNC = 50
 PUBLISH_PER_S_LEAST = 12_000
 DELAYED_PER_S = 5_000
 LATE_S = 0.05  # a delayed message may be so much too late
@@ -119,8 +123,10 @@ def delay(broker: Broker, messages: int, say: Callable[[str], None]) -> dict[str
         start = time.monotonic()
         base = start + 20 + messages / 40_000
         for number in range(messages):
+            if number % SYNC == 0:
+                count_of(link, "q")  # a delay begins when the broker has the message
             due = base + number / DELAYED_PER_S
-            header = {"x-delay": round((due - time.monotonic()) * 1000)}
+            header = {"x-delay": int((due - time.monotonic()) * 1000)}
             link.send(
                 publish_bytes(
                     b"%.6f" % due + BODY, exchange="late", headers=header, delivery_mode=2
@@ -142,19 +148,22 @@ def delay(broker: Broker, messages: int, say: Callable[[str], None]) -> dict[str
 
 def receive_all(uri: str, messages: int, base: float) -> list[float]:
     """By how much each message came too late, in seconds."""
-    import pika
-
     late: list[float] = []
-    connection = pika.BlockingConnection(pika.URLParameters(uri))
-    channel = connection.channel()
-    within_s = base - time.monotonic() + messages / DELAYED_PER_S + 30
-    for method, _, body in channel.consume("q", auto_ack=True, inactivity_timeout=within_s):
-        if method is None:
-            break
-        late.append(time.monotonic() - float(body[: -len(BODY)]))
-        if len(late) == messages:
-            break
-    connection.close()
+    link = Link.connect(parse(uri), "perf reader")
+    link.call(CHANNEL, Basic.Consume(queue="q", no_ack=True), Basic.ConsumeOk)
+    data = link.start()
+    end = base + messages / DELAYED_PER_S + 30
+    while len(late) < messages and time.monotonic() < end:
+        if select([link.sock], [], [], 0.1)[0]:
+            data += link.sock.recv(262_144)
+        now, offset = time.monotonic(), 0
+        while (frame := frames.cut(data, offset, 0)) is not None:
+            offset = frame.end
+            if frame.type == FRAME_BODY:
+                late.append(now - float(data[frame.start : offset - 1 - len(BODY)]))
+        data = data[offset:]
+    link.sock.setblocking(True)
+    link.close()
     return late
 
 
