@@ -1,8 +1,9 @@
 """The Celery application of the tests; run as a program, its worker.
 
-    python celery_app.py URI PREFIX [celery worker options]
+    python celery_app.py URI PREFIX [--quorum] [celery worker options]
 
-PREFIX keeps its queues and exchanges apart from those of any other application.
+PREFIX keeps its queues and exchanges apart from those of any other application. With --quorum its
+queues are quorum queues.
 """
 
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from celery import Celery, Task
 
 
-def make_app(uri: str, prefix: str) -> Celery:
+def make_app(uri: str, prefix: str, *, quorum: bool = False) -> Celery:
     app = Celery("interop", broker=uri, backend="rpc://", set_as_current=False)
     app.conf.update(
         task_default_queue=f"{prefix}.celery",
@@ -24,6 +25,12 @@ def make_app(uri: str, prefix: str) -> Celery:
         broker_transport_options={"confirm_publish": True},
         result_expires=60,
     )
+    if quorum:
+        app.conf.update(
+            task_default_queue_type="quorum",
+            task_default_exchange_type="topic",
+            worker_detect_quorum_queues=True,
+        )
 
     @app.task(name="add")
     def add(x: int, y: int) -> int:
@@ -60,4 +67,6 @@ def make_app(uri: str, prefix: str) -> Celery:
 
 
 if __name__ == "__main__":
-    make_app(sys.argv[1], sys.argv[2]).worker_main(["worker", *sys.argv[3:]])
+    options = [option for option in sys.argv[3:] if option != "--quorum"]
+    app = make_app(sys.argv[1], sys.argv[2], quorum="--quorum" in sys.argv)
+    app.worker_main(["worker", *options])

@@ -26,9 +26,11 @@ WITHIN_S = 20
 
 
 @contextlib.contextmanager
-def worker(uri: str, prefix: str, name: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    uri: str, prefix: str, name: str, log: Path, *more: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A prefork worker with two processes, in a process group of its own."""
-    options = ["-n", name, "-c", "2", "-E", "-l", "INFO", "-f", str(log)]
+    options = [*more, "-n", name, "-c", "2", "-E", "-l", "INFO", "-f", str(log)]
     process = subprocess.Popen(
         [sys.executable, str(HERE / "celery_app.py"), uri, prefix, *options],
         stdout=subprocess.DEVNULL,
