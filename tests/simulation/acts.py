@@ -19,6 +19,8 @@ QUEUES = {
     "d2": Kind(durable=True),
     "d3": Kind(durable=True),
     "da": Kind(durable=True, auto_delete=True),
+    "q1": Kind(durable=True, quorum=True),
+    "q2": Kind(durable=True, quorum=True),
     "t1": Kind(),
     "ta": Kind(auto_delete=True),
     "x1": Kind(exclusive=True),
@@ -171,6 +173,7 @@ def declare(sim: Simulation) -> None:
         durable=kind.durable,
         auto_delete=kind.auto_delete,
         exclusive=kind.exclusive,
+        arguments={"x-queue-type": "quorum", "x-delivery-limit": -1} if kind.quorum else {},
     )
     client.tell(channel, method, Expected("Queue.DeclareOk", added * kind.durable, ready))
     if queue is None:

@@ -27,6 +27,7 @@ class Kind(NamedTuple):
     """The properties of a queue."""
 
     durable: bool = False
+    quorum: bool = False
     auto_delete: bool = False
     exclusive: bool = False
 
@@ -268,7 +269,7 @@ class Ledger:
         for queue in queues:
             if queue.removed is None:
                 self._place += 1
-                durable = persistent and queue.kind.durable
+                durable = queue.kind.durable and (persistent or queue.kind.quorum)
                 queue.put(Copy(uid, durable, self._place, self.ticket))
                 kept |= durable
         return self.ticket if kept else 0

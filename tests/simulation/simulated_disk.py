@@ -139,3 +139,5 @@ def _copy_image(image: MemoryStore, store: MemoryStore) -> None:
     store.messages = {queue: dict(messages) for queue, messages in image.messages.items()}
     store.deliveries = dict(image.deliveries)
     store.standings = dict(image.standings)
+    store.enqueued_ms = {queue: dict(each) for queue, each in image.enqueued_ms.items()}
+    store.due_ms = {queue: dict(each) for queue, each in image.due_ms.items()}

@@ -188,7 +188,7 @@ class Queue:
         if not self.terms.refuses or not self._would_be_full(message):
             return False
         # What was published before may be on its way to consumers, and so may this.
-        self._broker.settle_touched()
+        self._broker.settle_queues()
         if not self._would_be_full(message) or (not self.ready and self.selection.has_room()):
             return False
         if self.terms.overflow == REJECT_PUBLISH_DLX:
