@@ -21,6 +21,7 @@ Check = Callable[[Any, Values], str | None]
 
 STRING_TYPES = frozenset((b"S",))
 BOOLEAN_TYPES = frozenset((b"t",))
+NUMBER_TYPES = INTEGER_TYPES | {b"f", b"d"}
 ANY_TYPES = frozenset(TYPE_NAMES)
 AGE = re.compile(r"[0-9]+[YMDhms]")
 OLD_LOCATORS = ("least-leaders", "random")
@@ -82,6 +83,15 @@ def _version(value: int, arguments: Values) -> str | None:
     return _not_negative(value, arguments) or f"\"unsupported queue version '{value}'\""
 
 
+def _between(least: float, most: float, words: str) -> Check:
+    """For arguments that RabbitMQ does not have."""
+
+    def check(value: Any, arguments: Values) -> str | None:
+        return None if least <= value <= most else f'"expected {words}, got {value}"'
+
+    return check
+
+
 def _one_of(why: str, *allowed: str) -> Check:
     """`why` may name the value as {}."""
 
@@ -125,6 +135,16 @@ TABLE: dict[str, Argument] = {
     "x-queue-leader-locator": Argument(
         STRING_TYPES,
         _one_of("invalid_queue_locator_arg", "client-local", "balanced", *OLD_LOCATORS),
+    ),
+    "x-delayed": Argument(BOOLEAN_TYPES, _anything, _CLASSIC_QUORUM),
+    "x-retry-max": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
+    "x-retry-min-delay": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
+    "x-retry-max-delay": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
+    "x-retry-multiplier": Argument(
+        NUMBER_TYPES, _between(1, 100, "a number from 1 to 100"), _CLASSIC_QUORUM
+    ),
+    "x-retry-jitter": Argument(
+        NUMBER_TYPES, _between(0, 1, "a number from 0 to 1"), _CLASSIC_QUORUM
     ),
     "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
     "x-delivery-limit": Argument(ANY_TYPES, _anything, _QUORUM),

@@ -17,6 +17,7 @@ from amqpd.broker.permissions import system_actor
 from amqpd.broker.policies import configured_policy
 from amqpd.broker.queues.queue import Queue, Waiter
 from amqpd.broker.restore import NOTHING, Recovered, restore
+from amqpd.broker.topology.delaying import start_waiting
 from amqpd.broker.topology.removal import remove_queue
 from amqpd.broker.users import Permissions, User
 from amqpd.broker.vhost import Vhost
@@ -138,6 +139,10 @@ class Broker:
         """A queue goes that nobody has used for as long as it may be unused."""
         remove_queue(self, system_actor(queue.vhost), queue)
 
+    def waiting_line(self, queue: Queue) -> Deferred:
+        """Where messages of a queue wait that are to be delivered later."""
+        return queue.waiting_line or start_waiting(self, queue)
+
     def touch(self, queue: Target) -> None:
         """The queue has something to absorb or may have something to dispatch."""
         if not queue.touched:
@@ -156,11 +161,12 @@ class Broker:
         if target.terms.refuses:
             for letter in letters:
                 if not target.refuses(letter):
-                    self._put(target, [letter])
+                    self.put(target, [letter])
         else:
-            self._put(target, letters)
+            self.put(target, letters)
 
-    def _put(self, target: Target, messages: list[Message]) -> None:
+    def put(self, target: Target, messages: list[Message]) -> None:
+        """Puts messages into the inbox of a queue, which may not refuse them."""
         target.inbox += messages
         target.inbox_bytes += bodies_size(messages)
         target.inbox_expires |= any(content.flags(each[HEADER]) & EXPIRATION for each in messages)

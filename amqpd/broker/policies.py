@@ -65,6 +65,10 @@ def _is_integer(value: Value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_number(value: Value) -> bool:
+    return _is_integer(value) or isinstance(value, float)
+
+
 def _is_natural(value: Value) -> bool:
     return _is_integer(value) and value >= 0
 
@@ -94,6 +98,13 @@ KEYS: Final[dict[str, Key]] = {
     "max-length-bytes": Key(_is_natural, "maximum length in bytes", **_NUMBER),
     "message-ttl": Key(_is_natural, "message TTL", **_NUMBER),
     "overflow": Key(_one_of(*_MODES), "overflow value", by_operator=True, operator_wins=True),
+    "retry-jitter": Key(lambda value: _is_number(value) and 0 <= value <= 1, "share of a delay"),
+    "retry-max": Key(_is_natural, "number of retries", lesser=True),
+    "retry-max-delay": Key(_is_positive, "delay in milliseconds"),
+    "retry-min-delay": Key(_is_positive, "delay in milliseconds"),
+    "retry-multiplier": Key(
+        lambda value: _is_number(value) and 1 <= value <= 100, "multiplier from 1 to 100"
+    ),
     "queue-leader-locator": Key(_one_of("client-local", "balanced"), "queue leader locator"),
 }
 

@@ -19,7 +19,7 @@ from amqpd.broker.journal import (
 )
 from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
-from amqpd.broker.topology.delaying import NAME, bring_back
+from amqpd.broker.topology.delaying import bring_back, is_line
 from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import arguments_at
 
@@ -50,20 +50,23 @@ def restore(broker: Broker, recovered: Recovered) -> None:
     Raises:
         ValueError: the operations do not fit together; the text says which.
     """
+    lines: list[QueueAdded] = []
     for operation in recovered.operations:
         if isinstance(operation, VhostAdded):
             broker.vhosts[operation.name] = Vhost(operation.name, broker.random)
         elif isinstance(operation, ExchangeAdded):
             _restore_exchange(_vhost(broker, operation.vhost), operation, broker.random)
-        elif isinstance(operation, QueueAdded) and operation.name.startswith(NAME):
-            standing = recovered.standings.get(operation.queue_id)
-            bring_back(broker, _vhost(broker, operation.vhost), operation, standing)
+        elif isinstance(operation, QueueAdded) and is_line(operation):
+            lines.append(operation)
         elif isinstance(operation, QueueAdded):
             _restore_queue(broker, operation, recovered.standings)
         elif isinstance(operation, Bound):
             _restore_binding(_vhost(broker, operation.vhost), operation)
         else:
             raise ValueError(f"{operation} adds nothing")
+    for added in lines:  # their queues may have a larger number
+        vhost = _vhost(broker, added.vhost)
+        bring_back(broker, vhost, added, recovered.standings.get(added.queue_id))
 
 
 def _vhost(broker: Broker, name: str) -> Vhost:

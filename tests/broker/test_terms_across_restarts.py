@@ -234,3 +234,41 @@ def test_a_transient_message_is_kept_in_a_quorum_queue_and_not_as_its_dead_lette
     assert lives.count("dead") == 1
     lives.crash()
     assert (lives.count("q"), lives.count("dead")) == (0, 0)
+
+
+def test_a_retry_goes_on_after_a_restart(lives: Lives) -> None:
+    lives.declare("q", retry_max=5, retry_min_delay=10_000, retry_jitter=0)
+    lives.publish("q", *BODIES[:300])
+    for _ in range(300):
+        tag = lives.get("q", no_ack=False).method.delivery_tag
+        lives.client.tell(Basic.Reject(delivery_tag=tag, requeue=False))
+    lives.crash(down_s=4)
+    lives.harness.wait(5.9)
+    assert lives.count("q") == 0
+    lives.harness.wait(0.2)
+    assert lives.count("q") == 300
+    told = lives.get("q")
+    assert (told.body, told.properties.headers) == (BODIES[0], {"x-retry-count": 1})
+    lives.crash()
+    assert lives.count("q") == 299
+
+
+def test_what_a_publisher_has_delayed_waits_on_after_a_restart(lives: Lives) -> None:
+    lives.declare("q", delayed=True)
+    for number, body in enumerate(BODIES):
+        lives.publish("q", body, headers={"x-delay": 10_000 - number})
+    lives.crash(down_s=5)
+    assert lives.count("q") == 0
+    lives.harness.wait(5.1)
+    assert [lives.get("q").body for _ in range(1000)] == BODIES[::-1]
+
+
+def test_what_waits_goes_with_its_queue(lives: Lives) -> None:
+    lives.declare("q", delayed=True)
+    lives.publish("q", *BODIES, headers={"x-delay": 10_000})
+    lives.crash()
+    lives.client.ask(Queue.Delete(queue="q"))
+    lives.crash()
+    lives.declare("q")
+    lives.harness.wait(20)
+    assert lives.count("q") == 0

@@ -18,7 +18,7 @@ from amqpd.broker.deadlines import Deadline
 from amqpd.broker.fetch import Due, Fetch, Fetched
 from amqpd.broker.journal import Standing
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES
-from amqpd.broker.message import Message, body_bytes
+from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.queues.terms import NO_TERMS
 
 if TYPE_CHECKING:
@@ -111,18 +111,20 @@ class Deferred:
 
     def absorb(self) -> None:
         """Takes the inbox."""
-        messages, size = self.inbox, self.inbox_bytes
-        if not messages or self.deleted:
-            return
-        self.inbox, self.inbox_bytes = [], 0
-        now_ms = self._now_ms()
+        messages, self.inbox, self.inbox_bytes = self.inbox, [], 0
+        if messages and not self.deleted:
+            self.put(messages, [self._delay_ms(message) for message in messages])
+
+    def put(self, messages: list[Message], delays_ms: list[int]) -> None:
+        """Messages come that have to wait, each for so long."""
+        size = bodies_size(messages)
+        now_ms = self.now_ms()
         numbers = range(self.next_number, self.next_number + len(messages))
         self.next_number += len(messages)
         self.waiting += len(messages)
         self._bytes += size
         due_ms = {
-            number: now_ms + self._delay_ms(message)
-            for number, message in zip(numbers, messages, strict=True)
+            number: now_ms + delay_ms for number, delay_ms in zip(numbers, delays_ms, strict=True)
         }
         journal = self._broker.journal
         (journal.add if self.durable else journal.spill)(self, numbers, messages, size)
@@ -130,7 +132,8 @@ class Deferred:
         for number, message in zip(numbers, messages, strict=True):
             self._wait(Waiting(due_ms[number], number, message))
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
+        """The time on the wall, in milliseconds since 1970."""
         # A timer for a millisecond must not come a rounding error too early.
         return int((self._broker.epoch + self._broker.now) * 1000 + 0.01)
 
@@ -182,7 +185,7 @@ class Deferred:
         """Releases what is due."""
         if self.deleted:
             return
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         due: list[Waiting] = []
         while self._heap and self._heap[0].ms <= now_ms and len(due) < STEP_MESSAGES:
             due.append(heappop(self._heap))
@@ -274,6 +277,20 @@ class Deferred:
         return []
 
     # --- the end ----------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Drops all that waits."""
+        journal = self._broker.journal
+        if self.durable and self.waiting:
+            journal.drop(self, [(1, self.next_number - 1)])
+        elif self.waiting:
+            journal.unspill(self, self.next_number)
+        self._drop(self._heap)
+        self._heap = []
+        self.waiting = self._behind = self._bytes = 0
+        self._horizon = LAST
+        self._fetch = None
+        self._look_again()
 
     def remove(self) -> None:
         """All that waits is gone."""

@@ -15,13 +15,20 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
 from amqpd.broker.deadlines import Deadline
 from amqpd.broker.fetch import Details, Fetch, Fetched
-from amqpd.broker.message import Message, body_bytes
+from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
+from amqpd.broker.queues.retry import (
+    Retry,
+    as_released,
+    counted,
+    times_retried,
+    wanted_delay_ms,
+)
 from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
-from amqpd.broker.queues.terms import NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
+from amqpd.broker.queues.terms import DROP_HEAD, NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
 from amqpd.broker.queues.window import Run
 from amqpd.wire.arguments import Arguments
 
@@ -30,13 +37,14 @@ if TYPE_CHECKING:
     from amqpd.broker.exchanges.binding import Binding
     from amqpd.broker.permissions import Owner
     from amqpd.broker.queues.backlog import Backlog
+    from amqpd.broker.queues.deferred import Deferred
     from amqpd.broker.vhost import Vhost
 
 CROWD = 4096  # ready messages
 CROWD_BYTES = 8_388_608
 
 # So many messages expire or are dropped in one go; others have their turn before the next.
-STEP_MESSAGES: Final = 2048
+STEP_MESSAGES: Final = 1024
 
 
 class Waiter(Protocol):
@@ -61,6 +69,7 @@ class Queue:
         inbox: messages published in this turn and not yet in the backlog.
         inbox_bytes: size of their bodies.
         inbox_expires: some of them have a TTL of their own.
+        waiting_line: messages that are to be delivered later; None as long as there were none.
         unacked: deliveries that are not settled.
         incoming: the bindings that lead here, in the order in which they came.
         touched: it stands in the broker's list of queues to settle.
@@ -109,6 +118,7 @@ class Queue:
         self.waiters: dict[Waiter, None] = {}
         self.expiry = Expiry()
         self.returns = Returns()
+        self.waiting_line: Deferred | None = None
         self._broker = broker
         self._alarm: Deadline | None = None  # when to look at deadlines and limits again
         self._lease: Deadline | None = None  # when it expires, if nobody uses it until then
@@ -132,6 +142,11 @@ class Queue:
     def ready(self) -> int:
         """Messages that wait for a consumer."""
         return self.backlog.ready
+
+    @property
+    def delayed(self) -> int:
+        """Messages that are to be delivered later."""
+        return 0 if self.waiting_line is None else self.waiting_line.waiting
 
     @property
     def kept(self) -> int:
@@ -171,6 +186,11 @@ class Queue:
         messages = self.inbox
         if not messages or self.deleted:
             return
+        if self.terms.delays:
+            self._put_off_delayed(messages)
+            messages = self.inbox
+            if not messages:
+                return
         size, self.inbox, self.inbox_bytes = self.inbox_bytes, [], 0
         own, self.inbox_expires = self.inbox_expires, False
         if not own and self.terms.ttl_s is None:
@@ -179,6 +199,22 @@ class Queue:
         self.expiry.is_mixed |= own
         for numbers, some in self.backlog.put(messages, size, tell=True):
             self.expiry.came(numbers, some, self._broker.now, own=own)
+
+    def _put_off_delayed(self, messages: list[Message]) -> None:
+        """Leaves in the inbox what need not wait."""
+        line = self._broker.waiting_line(self)
+        delays_ms = [wanted_delay_ms(message, line.now_ms()) for message in messages]
+        pairs = list(zip(messages, delays_ms, strict=True))
+        if later := [pair for pair in pairs if pair[1] > 0]:
+            line.put([pair[0] for pair in later], [pair[1] for pair in later])
+            self._broker.touch(line)
+            self.inbox = [pair[0] for pair in pairs if pair[1] <= 0]
+            self.inbox_bytes = bodies_size(self.inbox)
+
+    def come_back(self, messages: list[Message]) -> None:
+        """Messages have waited."""
+        if not self.deleted:
+            self._broker.put(self, [as_released(message) for message in messages])
 
     def refuses(self, message: Message) -> bool:
         """Whether there is no room for a message, which is then for its publisher to know.
@@ -304,8 +340,28 @@ class Queue:
     def reject(self, consumer: Consumer, numbers: list[int], messages: list[Message]) -> None:
         """Deliveries were rejected, and not to come back."""
         if not self.deleted:
-            dead_letter(self._broker, self, messages, REJECTED)
+            retry = self.terms.retry
+            dead = messages if retry is None else self._retried(retry, messages)
+            dead_letter(self._broker, self, dead, REJECTED)
         self.release(consumer, numbers, messages)
+
+    def _retried(self, retry: Retry, messages: list[Message]) -> list[Message]:
+        """Puts rejected messages off; those that have come back too often already are left."""
+        line = self._broker.waiting_line(self)
+        again: list[Message] = []
+        delays_ms: list[int] = []
+        dead: list[Message] = []
+        for message in messages:
+            times = times_retried(message)
+            if times >= retry.times_max:
+                dead.append(message)
+                continue
+            again.append(counted(message, times + 1))
+            delays_ms.append(retry.delay_ms(times, self._broker.random.random()))
+        if again:
+            line.put(again, delays_ms)
+            self._broker.touch(line)
+        return dead
 
     def requeue(self, consumer: Consumer, deliveries: list[tuple[int, Message]]) -> None:
         """Deliveries come back to their places."""
@@ -348,7 +404,9 @@ class Queue:
             self.returns.forget(numbers)
 
     def purge(self) -> int:
-        """Drops all ready messages; how many."""
+        """Drops all ready messages, and those that wait; how many were ready."""
+        if self.waiting_line is not None:
+            self.waiting_line.clear()
         count, numbers = self.backlog.purge()
         if self.expiry.deadlines:
             self.expiry.forget_all(numbers)
@@ -405,7 +463,9 @@ class Queue:
                 self._look_again(deadline)
 
     def _excess(self, terms: Terms) -> int:
-        """How many messages that go first are too many; more may be."""
+        """How many messages that go first are to be dropped; more may be."""
+        if terms.overflow != DROP_HEAD:
+            return 0
         ready = self.backlog.ready
         if terms.length_max is not None and ready > terms.length_max:
             return ready - terms.length_max

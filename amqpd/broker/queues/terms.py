@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from amqpd.broker.queues.retry import Retry, retry
+
 DROP_HEAD: Final = "drop-head"
 REJECT_PUBLISH: Final = "reject-publish"
 REJECT_PUBLISH_DLX: Final = "reject-publish-dlx"
@@ -33,6 +35,8 @@ class Terms(NamedTuple):
         dead_letter_routing_key: with which routing key; None for those that they came with.
         counts_deliveries: a message that comes back says how often it did.
         delivery_limit: how often a message may come back; None for any number.
+        delays: publishers may say when a message is to be delivered.
+        retry: how rejected messages come back; None if they do not.
         consumer_timeout_s: how long a delivery may be unsettled, 0 for ever; None if the queue does
             not say it.
     """
@@ -46,6 +50,8 @@ class Terms(NamedTuple):
     dead_letter_routing_key: str | None = None
     counts_deliveries: bool = False
     delivery_limit: int | None = None
+    delays: bool = False
+    retry: Retry | None = None
     consumer_timeout_s: float | None = None
 
     @property
@@ -81,6 +87,8 @@ def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
         dead_letter_routing_key=effective.get("dead-letter-routing-key"),
         counts_deliveries=queue_type == "quorum" or limit >= 0,
         delivery_limit=limit if limit >= 0 else None,
+        delays=effective.get("delayed") is True,
+        retry=retry(effective),
         consumer_timeout_s=_seconds(effective.get("consumer-timeout")),
     )
 

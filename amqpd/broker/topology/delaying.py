@@ -1,4 +1,5 @@
-"""The deferred lines of delayed message exchanges: made, brought back, taken away with them.
+"""The deferred lines of delayed message exchanges, and of queues whose messages are to be delivered
+later: made, brought back, taken away with them.
 
 In the store such a line is a queue with a reserved name, which no client can reach.
 """
@@ -18,11 +19,12 @@ from amqpd.wire import content, fields
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
     from amqpd.broker.exchanges.exchange import Exchange
+    from amqpd.broker.queues.queue import Queue
     from amqpd.broker.vhost import Vhost
 
-NAME: Final = "amq.delayed."
-# In the arguments of the queue that stands for a line in the store: whose it is.
-EXCHANGE: Final = "x-delayed-by-exchange"
+OF_EXCHANGE: Final = "amq.delayed."
+OF_QUEUE: Final = "amq.waiting."
+NO_FIELDS: Final = fields.sized(b"")
 
 
 def start_delaying(broker: Broker, vhost: Vhost, exchange: Exchange) -> None:
@@ -30,16 +32,37 @@ def start_delaying(broker: Broker, vhost: Vhost, exchange: Exchange) -> None:
     if not isinstance(exchange.router, Delayed):
         return
     line = _line(broker, vhost, exchange, broker.next_queue_id(1), None)
-    if exchange.durable:
-        arguments = fields.sized(fields.text(EXCHANGE, exchange.name))
+    _keep(broker, vhost, line)
+
+
+def start_waiting(broker: Broker, queue: Queue) -> Deferred:
+    """Gives a queue a line for what is to be delivered later."""
+    line = _line_of_queue(broker, queue, broker.next_queue_id(1), None)
+    _keep(broker, queue.vhost, line)
+    return line
+
+
+def _keep(broker: Broker, vhost: Vhost, line: Deferred) -> None:
+    if line.durable:
         broker.journal.append(
-            QueueAdded(line.queue_id, vhost.name, line.name, False, arguments, lines=1)
+            QueueAdded(line.queue_id, vhost.name, line.name, False, NO_FIELDS, lines=1)
         )
 
 
+def is_line(added: QueueAdded) -> bool:
+    """Whether what the store has as a queue is a line."""
+    return added.name.startswith((OF_EXCHANGE, OF_QUEUE))
+
+
 def bring_back(broker: Broker, vhost: Vhost, added: QueueAdded, standing: Standing | None) -> None:
-    """Gives a recovered exchange its line back; raises ValueError if it is not there."""
-    name = added.name.removeprefix(NAME)
+    """Gives a recovered exchange or queue its line back; raises ValueError if it is not there."""
+    if added.name.startswith(OF_QUEUE):
+        queue = vhost.queues.get(added.name.removeprefix(OF_QUEUE))
+        if queue is None:
+            raise ValueError(f"messages wait in '{added.name}' for a queue that is not there")
+        broker.touch(_line_of_queue(broker, queue, added.queue_id, standing))
+        return
+    name = added.name.removeprefix(OF_EXCHANGE)
     exchange = vhost.exchanges.get(name)
     if exchange is None or not isinstance(exchange.router, Delayed):
         raise ValueError(f"messages wait for exchange '{name}', which is not there to delay them")
@@ -57,7 +80,7 @@ def _line(
     line = Deferred(
         broker,
         queue_id,
-        NAME + exchange.name,
+        OF_EXCHANGE + exchange.name,
         delay_ms=delay_ms,
         release=release,
         durable=exchange.durable,
@@ -65,6 +88,23 @@ def _line(
     )
     assert isinstance(exchange.router, Delayed)
     exchange.router.line = line
+    broker.lines[queue_id] = line
+    return line
+
+
+def _line_of_queue(
+    broker: Broker, queue: Queue, queue_id: int, standing: Standing | None
+) -> Deferred:
+    line = Deferred(
+        broker,
+        queue_id,
+        OF_QUEUE + queue.name,
+        delay_ms=delay_ms,
+        release=queue.come_back,
+        durable=queue.durable,
+        standing=standing,
+    )
+    queue.waiting_line = line
     broker.lines[queue_id] = line
     return line
 
@@ -84,3 +124,11 @@ def stop_delaying(broker: Broker, exchange: Exchange) -> None:
     if isinstance(exchange.router, Delayed) and exchange.router.line is not None:
         del broker.lines[exchange.router.line.queue_id]
         exchange.router.line.remove()
+
+
+def stop_waiting(broker: Broker, queue: Queue) -> None:
+    """The queue is gone, and what waits with it."""
+    if queue.waiting_line is not None:
+        del broker.lines[queue.waiting_line.queue_id]
+        queue.waiting_line.remove()
+        queue.waiting_line = None

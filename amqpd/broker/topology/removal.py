@@ -15,7 +15,7 @@ from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.journal import ExchangeRemoved, Unbound
 from amqpd.broker.permissions import Actor
 from amqpd.broker.queues.queue import Queue
-from amqpd.broker.topology.delaying import stop_delaying
+from amqpd.broker.topology.delaying import stop_delaying, stop_waiting
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -55,6 +55,7 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues.pop(queue, None)
     queue.purge()
+    stop_waiting(broker, queue)
     broker.journal.remove(queue)
     broker.remove(queue)
     broker.touch(queue)
