@@ -63,6 +63,10 @@ QUEUES: dict[str, dict[str, Any]] = {
             "x-dead-letter-routing-key": "levels",
         },
     },
+    "again": {
+        "durable": True,
+        "arguments": {"x-delayed": True, "x-retry-max": 2, "x-retry-min-delay": 300},
+    },
     "single": {"arguments": {"x-single-active-consumer": True, "x-expires": 40_000}},
 }
 EXCHANGES: dict[str, dict[str, Any]] = {

@@ -84,6 +84,14 @@ CASES = (
         goal=3.0,
     ),
     rate_case(
+        "transient-ack-terms",
+        "--queue-arg x-max-length=10000000 --queue-arg x-message-ttl=3600000"
+        " --queue-arg x-dead-letter-exchange=dlx --queue-arg x-max-priority=10",
+        "the same with a length limit, a TTL, a dead letter exchange and priorities, which do not"
+        " come to anything",
+        goal=2.0,
+    ),
+    rate_case(
         "persistent-confirm",
         f"{DURABLE} --confirm 1000",
         "durable queue, delivery mode 2, confirms with a window of 1,000, prefetch 500",

@@ -16,6 +16,8 @@ from amqpd.wire.methods import Basic
 IGNORED = ("stop reading", "read again", "let commits go", "wait")
 
 
+LINES = ("amq.delayed.", "amq.waiting.")  # what the store has of messages that wait
+
 class Play:
     """Random clients of one broker."""
 
@@ -98,7 +100,7 @@ def image(harness: Harness) -> dict[str, Any]:
         "queues": {
             key: (each.name, each.auto_delete)
             for key, each in store.queues.items()
-            if not each.name.startswith("amq.delayed.")
+            if not each.name.startswith(LINES)
         },
         "bindings": {(*end, *key) for end, bound in store.bindings.items() for key in bound},
     }
@@ -113,7 +115,7 @@ def stored_bodies(harness: Harness) -> dict[str, list[bytes]]:
             for _, message in sorted(harness.store.messages[line].items())
         ]
         for queue_id, queue in harness.store.queues.items()
-        if not queue.name.startswith("amq.delayed.")
+        if not queue.name.startswith(LINES)
     }
 
 
