@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from amqpd.broker.topology.delaying import OF_EXCHANGE, OF_QUEUE
 from amqpd.storage.errors import StorageError
 from amqpd.storage.readonly import UNREADABLE, connect_read_only, identify, insist_on_damage
 from amqpd.storage.salvage import (
@@ -42,6 +43,7 @@ REMEMBERED: Final = 256  # headers and moments; messages that came together shar
 
 _NUMBER: Final = (1 << NUMBER_BITS) - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LINES: Final = (OF_EXCHANGE, OF_QUEUE)
 _DEFINED: Final = ("vhosts", "exchanges", "queues", "bindings")
 _RENAMED: Final = {"destination_kind": "destination_type", "binding_key": "routing_key"}
 
@@ -146,7 +148,12 @@ class Export:
                 self.left_out("tables", f"table {name} cannot be read as a whole: {table.error}")
         found: dict[str, Any] = {"type": "definitions"}
         for name in _DEFINED:
-            defined = [self._definition(name, row) for row in topology[name].rows]
+            defined = [
+                self._definition(name, row)
+                for row in topology[name].rows
+                # What waits for an exchange or a queue is none that could be declared.
+                if name != "queues" or not as_text(row.values[2]).startswith(LINES)
+            ]
             key = "name" if name == "vhosts" else "vhost"
             vhost = self._selection.vhost
             found[name] = [each for each in defined if vhost in (None, each[key])]

@@ -409,3 +409,24 @@ UNCHECKED = ("vhost", "queue", "queue_id", "redelivered", "delivery_count", "enq
 def without(found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """The same without some of its names."""
     return {name: value for name, value in found.items() if name not in names}
+
+
+def test_what_waits_is_told_and_is_no_queue_to_declare(tmp_path: Path) -> None:
+    file = tmp_path / "amqpd.db"
+    arguments = {"x-delayed-type": "fanout"}
+    late = Exchange.Declare(
+        exchange="late", exchange_type="x-delayed-message", durable=True, arguments=arguments
+    )
+    with Broker(file) as broker:
+        broker.client.ask(late)
+        broker.client.ask(Queue.Declare(queue="q", durable=True, arguments={"x-delayed": True}))
+        broker.publish(b"1", "", "late", headers={"x-delay": 1000})
+        broker.publish(b"2", "q", headers={"x-delay": 1000})
+    found = exported(file)
+    assert [each["name"] for each in found.definitions["queues"]] == ["q"]
+    waiting = [(each["queue"], each["payload"]) for each in found.messages]
+    assert sorted(waiting) == [("amq.delayed.late", "1"), ("amq.waiting.q", "2")]
+    said: list[str] = []
+    check = Check(file, said.append)
+    check.run()
+    assert check.damaged == 0, said

@@ -18,6 +18,7 @@ IGNORED = ("stop reading", "read again", "let commits go", "wait")
 
 LINES = ("amq.delayed.", "amq.waiting.")  # what the store has of messages that wait
 
+
 class Play:
     """Random clients of one broker."""
 
