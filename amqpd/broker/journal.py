@@ -135,7 +135,7 @@ class Changes:
         due_ms: when messages of a deferred line are due, in milliseconds since 1970, by number.
         spilled: messages that have no room in memory and need not outlive the process, by number.
         settled: numbers of kept messages that are gone.
-        returned: numbers of kept messages that were delivered and came back.
+        returned: how often kept messages were delivered and came back, by number.
         damaged: numbers of kept messages that the store does not have as they were written.
         dropped: first and last numbers of ranges that are gone as a whole (purge).
         unspilled_below: spilled messages with smaller numbers are in memory again, or gone.
@@ -163,7 +163,7 @@ class Changes:
         self.spilled: dict[int, Message] = {}
         self.due_ms: dict[int, int] = {}
         self.settled: list[int] = []
-        self.returned: list[int] = []
+        self.returned: dict[int, int] = {}
         self.damaged: list[int] = []
         self.dropped: list[tuple[int, int]] = []
         self.unspilled_below = 0
@@ -277,7 +277,9 @@ class Journal:
 
     def give_back(self, line: Line, numbers: list[int]) -> None:
         """Kept messages were delivered and have come back."""
-        self._of(line).returned += numbers
+        returned = self._of(line).returned
+        for number in numbers:
+            returned[number] = returned.get(number, 0) + 1
 
     def set_aside(self, line: Line, numbers: list[int]) -> None:
         """Kept messages turned out to be damaged; what is left of them is for a person to see."""

@@ -188,10 +188,10 @@ class MemoryStore:
     def _change_kept(self, queue_id: int, changes: Changes, dates: dict[int, int]) -> None:
         messages = self.messages[queue_id]
         messages.update(changes.added)
-        for number in changes.returned:
+        for number, times in changes.returned.items():
             if number in messages:
                 key = queue_id, number
-                self.deliveries[key] = self.deliveries.get(key, 0) + 1
+                self.deliveries[key] = self.deliveries.get(key, 0) + times
         ordered = sorted(messages) if changes.dropped else []
         gone = [*changes.settled, *changes.damaged]
         for first, last in changes.dropped:

@@ -224,12 +224,13 @@ class Writer:
             else:
                 self._add("main", queue_id, changes.added, shared, wall_ms)
         if changes.returned:
+            first = next(iter(changes.returned))
+            base = row_id(queue_id, first) - first
+            times = [f'"{base + number}":{count}' for number, count in changes.returned.items()]
             self._execute(
-                # One may have come back several times.
-                "UPDATE main.stored SET delivery_count = delivery_count + times FROM "
-                "(SELECT value, count(*) AS times FROM json_each(?) GROUP BY value) "
-                "WHERE id = value",
-                (_listed(queue_id, changes.returned),),
+                "UPDATE main.stored SET delivery_count = delivery_count + value FROM "
+                "json_each(?) WHERE stored.id = CAST(key AS INTEGER)",
+                (f"{{{','.join(times)}}}",),
             )
         if changes.damaged:
             self._set_aside(queue_id, changes.damaged, wall_ms)

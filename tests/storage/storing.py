@@ -1,5 +1,6 @@
 """Batches as a journal makes them, for queues that need not exist, and what a store has of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def changed(standing: Standing | None = EMPTY, **what: Any) -> Changes:
     changes = Changes(None)  # type: ignore[arg-type]  # nobody but the journal asks for it
     changes.standing = standing
     for name, value in what.items():
+        if name == "returned":
+            value = dict(Counter(value))
         setattr(changes, name, value)
     return changes
 

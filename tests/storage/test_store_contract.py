@@ -226,7 +226,7 @@ class Writing:
         kept = self._kept[queue_id]
         changes = changed(added=self._new(queue_id, 2))
         kept |= changes.added.keys()
-        changes.returned = self._some(kept)
+        changes.returned = dict.fromkeys(self._some(kept), 1)
         if not self._chance(4):
             changes.settled = self._some(kept)
             kept.difference_update(changes.settled)
