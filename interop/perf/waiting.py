@@ -85,6 +85,7 @@ class Pings:
 def expire(broker: Broker, messages: int, say: Callable[[str], None]) -> dict[str, float]:
     """Publishes messages that all expire at one moment, and watches where they go."""
     link = Link.connect(parse(broker.uri), "perf expiry")
+    link.sock.settimeout(PATIENCE_S)  # RabbitMQ does not answer while it expires messages
     link.call(CHANNEL, Queue.Declare(queue="dead"), Queue.DeclareOk)
     arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
     link.call(CHANNEL, Queue.Declare(queue="q", arguments=arguments), Queue.DeclareOk)
@@ -97,7 +98,6 @@ def expire(broker: Broker, messages: int, say: Callable[[str], None]) -> dict[st
         time.sleep(0.1)
     say("expiring")
     time.sleep(max(0.0, end - time.monotonic() - 0.5))
-    link.sock.settimeout(PATIENCE_S)
     with Pings(broker.uri) as pings:
         while (come := count_of(link, "dead")) < messages:
             if time.monotonic() - end > PATIENCE_S:

@@ -262,7 +262,7 @@ class Queue:
             if len(takers) == 1:
                 consumer, room = takers[0]
                 run = self._take(room)
-                self._give(consumer, run)
+                self._give(consumer, run, run.numbers, run.messages)
                 selection.took(takers, len(run.messages))
             else:
                 self._deal(takers)
@@ -274,13 +274,11 @@ class Queue:
         numbers, messages = run.numbers, run.messages
         if len({consumer.channel for consumer, _ in takers}) == ways:
             for place, (consumer, _) in enumerate(takers[: len(messages)]):
-                share = numbers[place::ways], messages[place::ways]
-                self._give(consumer, Run(*share, run.redelivered, run.ticket))
+                self._give(consumer, run, numbers[place::ways], messages[place::ways])
         else:
             # What goes out on one channel keeps its order, whoever it is for.
             for place, message in enumerate(messages):
-                one = Run(numbers[place : place + 1], [message], run.redelivered, run.ticket)
-                self._give(takers[place % ways][0], one)
+                self._give(takers[place % ways][0], run, numbers[place : place + 1], [message])
         self.selection.took(takers, len(run.messages))
 
     def _take(self, limit: int) -> Run:
@@ -288,21 +286,23 @@ class Queue:
         run = self.backlog.take(limit)
         return self._without_expired(run) if self.expiry.is_mixed else run
 
-    def _give(self, consumer: Consumer, run: Run) -> None:
-        count = len(run.messages)
+    def _give(
+        self, consumer: Consumer, run: Run, numbers: Sequence[int], messages: list[Message]
+    ) -> None:
+        """Hands out a part of a run."""
+        count = len(messages)
         if not count:
             return
         if run.ticket:
             consumer.channel.hold(run.ticket)
-        messages = run.messages
         if self.returns.counts:
-            messages = self.returns.counted(run.numbers, messages)
+            messages = self.returns.counted(numbers, messages)
         if consumer.no_ack:
-            self._forget(run.numbers, run.messages)
+            self._forget(numbers, messages)
         else:
             self.unacked += count
             consumer.unacked += count
-        consumer.channel.deliver(consumer, run.numbers, messages, run.redelivered)
+        consumer.channel.deliver(consumer, numbers, messages, run.redelivered)
 
     def get(self, consumer: Consumer) -> Run | None:
         """One message for basic.get, or None if none is at hand.
