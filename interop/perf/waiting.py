@@ -123,7 +123,7 @@ def delay(broker: Broker, messages: int, say: Callable[[str], None]) -> dict[str
     values: dict[str, float] = {}
     with PeakMemory(broker.processes) as peak:
         start = time.monotonic()
-        base = start + 20 + messages / PUBLISH_PER_S_LEAST
+        base = start + 10 + messages / DELAYED_PER_S
         delayed = publish_bytes(
             DUE + BODY, exchange="late", headers={"x-delay": DELAY_MS}, delivery_mode=2
         )
