@@ -27,6 +27,8 @@ NUMBER_MAX: Final = (1 << LINE_BITS) - 1
 
 # What is fetched of a queue that nobody takes from: enough to see what its first message is.
 PEEK_MESSAGES = 16
+# What is fetched at once with details: reading them takes the interpreter's lock from the loop.
+DETAILED_MESSAGES = 2048
 
 
 class Placed(NamedTuple):
@@ -224,7 +226,9 @@ class Fifo:
             for waiting in (changes.added, changes.spilled):
                 below = min(below, next(iter(waiting), below))
         if below > window.behind_from:
-            messages_max = FETCH_MESSAGES_MAX if wanted else PEEK_MESSAGES
+            messages_max = DETAILED_MESSAGES if detailed else FETCH_MESSAGES_MAX
+            if not wanted:
+                messages_max = PEEK_MESSAGES
             return window.next_fetch(self.queue_id, below, messages_max, detailed=detailed)
         # All that is wanted is still on its way to the disk, and so in memory.
         found: dict[int, Message] = {}
