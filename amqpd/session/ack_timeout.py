@@ -31,7 +31,8 @@ class AckTimeout:
     """Looks after the deliveries of one channel.
 
     Attributes:
-        shortest_s: the shortest time that one of its consumers has.
+        shortest_s: the shortest time that one of its consumers with deliveries has; those with a
+            shorter one have to be watched. Infinite while none is.
     """
 
     __slots__ = ("_alarm", "_channel", "_looks", "shortest_s")
@@ -44,18 +45,19 @@ class AckTimeout:
 
     def watch(self, consumer: Consumer) -> None:
         """The consumer has been given messages, and a time for them."""
-        if self._alarm is None or consumer.ack_timeout_s < self.shortest_s:
-            self.shortest_s = min(self.shortest_s, consumer.ack_timeout_s)
+        if consumer.ack_timeout_s < self.shortest_s:
+            self.stop()
+            self.shortest_s = consumer.ack_timeout_s
             self._wait()
 
     def _wait(self) -> None:
         broker = self._channel.session.broker
-        self.stop()
         wait_s = min(self.shortest_s / LOOKS_PER_TIME, LOOK_S_MAX)
         self._alarm = broker.deadlines.at(broker.now + wait_s, self._look)
 
     def stop(self) -> None:
         """Looks no more, until the next delivery."""
+        self.shortest_s = inf
         if self._alarm is not None:
             self._channel.session.broker.deadlines.cancel(self._alarm)
             self._alarm = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
 from typing import TYPE_CHECKING
 
 from amqpd.broker.consumer import RUN_MESSAGES_MAX, Consumer
@@ -111,7 +110,7 @@ class Channel:
             counters.redelivered += len(messages)
         if not consumer.no_ack:
             self.limited_unacked += len(messages)
-            if consumer.ack_timeout_s != inf:
+            if consumer.ack_timeout_s < self.ack_timeout.shortest_s:
                 self.ack_timeout.watch(consumer)
         self._deliver(self, consumer, numbers, messages, redelivered)
 

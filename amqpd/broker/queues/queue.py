@@ -395,7 +395,8 @@ class Queue:
     def _forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         if self.durable and not self.deleted:
             self.backlog.settle(numbers, messages)
-        self._forget_details(numbers)
+        if self.expiry.deadlines or self.returns.counts:
+            self._forget_details(numbers)
 
     def _forget_details(self, numbers: Sequence[int]) -> None:
         if self.expiry.deadlines:
