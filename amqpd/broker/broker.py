@@ -59,7 +59,8 @@ class Broker:
         self.epoch = epoch
         self.now = 0.0
         # Publishers that have reached their limit must not wait for what is put off.
-        self.journal = Journal(min(LAZY_BYTES_MAX, config.limits.uncommitted_bytes_max))
+        bytes_max = config.limits.uncommitted_bytes_max
+        self.journal = Journal(min(LAZY_BYTES_MAX, bytes_max), bytes_max)
         self.deadlines = Deadlines()
         self.counters = Counters()
         self.memory = Memory(

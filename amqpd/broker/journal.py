@@ -32,6 +32,8 @@ OPERATION_BYTES = 500  # the same of a declare or bind, about
 
 LAZY_S = 0.05
 LAZY_BYTES_MAX = 2_097_152  # of messages that were spilled and are still in memory
+UNCOMMITTED_BYTES_MAX = 16_777_216
+CHOKED_S = 0.05  # after so long, who had to wait looks again
 
 
 class VhostAdded(NamedTuple):
@@ -207,11 +209,12 @@ class Batch(NamedTuple):
 class Journal:
     """What has happened since the last hand-over.
 
-    Bound: `limits.uncommitted_bytes_max`, over which publishers are not read; settlements are at
-    most what was delivered.
+    Bound: `limits.uncommitted_bytes_max`, over which publishers are not read, and nothing expires,
+    is dropped or released that has waited; settlements are at most what was delivered.
 
     Args:
         lazy_bytes_max: a batch of which more is in memory is not put off.
+        bytes_max: with more on its way to the disk, nobody should add to it who can wait.
 
     Attributes:
         ticket: of the open batch, the one that the next operation joins.
@@ -220,12 +223,15 @@ class Journal:
         due: when the open batch has to be handed over at the latest, where that is put off.
     """
 
-    def __init__(self, lazy_bytes_max: int = LAZY_BYTES_MAX) -> None:
+    def __init__(
+        self, lazy_bytes_max: int = LAZY_BYTES_MAX, bytes_max: int = UNCOMMITTED_BYTES_MAX
+    ) -> None:
         self.ticket = 1
         self.committed = 0
         self.kept_ticket = 0
         self.due: float | None = None
         self._lazy_bytes_max = lazy_bytes_max
+        self._bytes_max = bytes_max
         self._promised = False
         self._operations: list[Operation] = []
         self._changes: dict[int, Changes] = {}
@@ -237,6 +243,11 @@ class Journal:
     def uncommitted_bytes(self) -> int:
         """Size of the messages on their way to the disk, about."""
         return self._open_bytes + self._flying_bytes
+
+    @property
+    def is_choked(self) -> bool:
+        """Whether so much is on its way to the disk that whoever can wait should."""
+        return self.uncommitted_bytes > self._bytes_max
 
     def append(self, operation: Operation) -> None:
         self._operations.append(operation)

@@ -19,12 +19,13 @@ class Confirms:
         refused: sequence numbers of publishes that a queue has refused, not yet said.
     """
 
-    __slots__ = ("_acked", "_queued", "_waiting", "published", "refused")
+    __slots__ = ("_acked", "_nacked", "_queued", "_waiting", "published", "refused")
 
     def __init__(self) -> None:
         self.published = 0
         self._queued = 0
         self._acked = 0
+        self._nacked = 0
         self.refused: deque[int] = deque()
         self._waiting: deque[tuple[int, int]] = deque()  # ticket, last sequence number
 
@@ -46,12 +47,18 @@ class Confirms:
             refused = self.refused.popleft()
             frames += self._up_to(channel, refused - 1) + nack(channel, refused)
             self._acked = refused
+            self._nacked += 1
         return frames + self._up_to(channel, last)
 
     def _up_to(self, channel: int, last: int) -> bytes:
         """An ack for all until this one; empty if that is none."""
         count, self._acked = last - self._acked, last
         return ack(channel, last, multiple=count > 1) if count else b""
+
+    @property
+    def acked(self) -> int:
+        """Publishes that were confirmed with an ack."""
+        return self._acked - self._nacked
 
     @property
     def outstanding(self) -> int:

@@ -207,10 +207,10 @@ class Session:
         for channel in list(self.unconfirmed):
             confirms = channel.confirms
             if confirms is not None:
-                before = confirms.outstanding
+                before = confirms.acked
                 if frame := confirms.committed(channel.number, ticket):
                     self.say(frame)
-                self.broker.counters.confirmed += before - confirms.outstanding
+                self.broker.counters.confirmed += confirms.acked - before
             if confirms is None or not confirms.outstanding:
                 del self.unconfirmed[channel]
         if self.output.size:

@@ -45,8 +45,7 @@ class Flow:
             return True
         if not session.feeds and not session.builds:
             return False
-        limit = session.broker.config.limits.uncommitted_bytes_max
-        return session.broker.journal.uncommitted_bytes > limit
+        return session.broker.journal.is_choked
 
     def suspend(self, queue: Queue) -> None:
         """The frame that is being handled is put off until the queue has messages in memory."""

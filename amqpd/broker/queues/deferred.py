@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from amqpd.broker.deadlines import Deadline
 from amqpd.broker.fetch import Due, Fetch, Fetched
-from amqpd.broker.journal import Standing
+from amqpd.broker.journal import CHOKED_S, Standing
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES
 from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.queues.terms import NO_TERMS
@@ -185,6 +185,9 @@ class Deferred:
         """Releases what is due."""
         if self.deleted:
             return
+        if self._broker.journal.is_choked:
+            self._look_again(self._broker.now + CHOKED_S)
+            return
         now_ms = self.now_ms()
         due: list[Waiting] = []
         while self._heap and self._heap[0].ms <= now_ms and len(due) < STEP_MESSAGES:
@@ -205,14 +208,15 @@ class Deferred:
         elif not self.waiting:
             journal.unspill(self, self.next_number)
 
-    def _look_again(self) -> None:
+    def _look_again(self, earliest: float = 0) -> None:
+        """Has the line touched when the next message is due, and not before a time."""
         deadlines = self._broker.deadlines
         if self._alarm is not None:
             deadlines.cancel(self._alarm)
             self._alarm = None
         if self._heap:
             when = self._heap[0].ms / 1000 - self._broker.epoch
-            self._alarm = deadlines.at(max(when, self._broker.now), self._touch)
+            self._alarm = deadlines.at(max(when, self._broker.now, earliest), self._touch)
 
     def _touch(self) -> None:
         self._broker.touch(self)
@@ -285,18 +289,18 @@ class Deferred:
             journal.drop(self, [(1, self.next_number - 1)])
         elif self.waiting:
             journal.unspill(self, self.next_number)
-        self._drop(self._heap)
-        self._heap = []
-        self.waiting = self._behind = self._bytes = 0
-        self._horizon = LAST
-        self._fetch = None
-        self._look_again()
+        self._empty()
 
     def remove(self) -> None:
         """All that waits is gone."""
         self.deleted = True
-        self._drop(self._heap)
-        self._heap = []
-        self.waiting = self._behind = 0
-        self._look_again()
+        self._empty()
         self._broker.journal.remove_deferred(self)
+
+    def _empty(self) -> None:
+        self._drop(self._heap)
+        self._heap, self._meanwhile = [], []
+        self.waiting = self._behind = self._bytes = 0
+        self._horizon = LAST
+        self._fetch = None
+        self._look_again()

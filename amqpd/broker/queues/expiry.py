@@ -26,7 +26,7 @@ class Expiry:
         deadlines: by number, in seconds on the core's clock; no more than there are messages in
             memory.
         is_mixed: messages that go later may be over earlier: those with a TTL of their own, or of
-            another priority.
+            another priority, or behind those that came before the TTL was made shorter.
     """
 
     __slots__ = ("deadlines", "is_mixed", "ttl_s")

@@ -15,6 +15,7 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
 from amqpd.broker.deadlines import Deadline
 from amqpd.broker.fetch import Details, Fetch, Fetched
+from amqpd.broker.journal import CHOKED_S
 from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
@@ -131,8 +132,9 @@ class Queue:
         """Arguments and policies have changed."""
         declared = {name[2:]: value for name, value in self.arguments.values.items()}
         self.terms = terms(with_declared(self.effective_policy_definition, declared), self.type)
+        is_other_ttl = bool(self.ready) and self.expiry.ttl_s != self.terms.ttl_s
         self.expiry.ttl_s = self.terms.ttl_s
-        self.expiry.is_mixed |= len(self.line_ids) > 1
+        self.expiry.is_mixed |= is_other_ttl or len(self.line_ids) > 1
         self._is_limited = self.terms.is_limited
         self.used()
         self.vhost.generation += 1  # what sessions remember of routes knows whether it may refuse
@@ -311,8 +313,8 @@ class Queue:
             consumer: stands for the channel that gets; it is not one of the queue's consumers.
         """
         self.used()
-        if self.expiry.deadlines:
-            self._expire(self._broker.now)
+        if self.expiry.deadlines and not self._expire(self._broker.now):
+            self.expiry.is_mixed = True  # what is over and still there is looked for one by one
         run = None
         while self.backlog.at_hand and not (run and run.messages):
             run = self._take(1)
@@ -420,14 +422,19 @@ class Queue:
     def _expire(self, now: float) -> bool:
         """Lets messages that go first expire; whether that were all that are over at this time."""
         left = STEP_MESSAGES
-        while left > 0:
+        while left > 0 and not self._broker.journal.is_choked:
             run = self.backlog.overdue(self.expiry.deadlines, now)
             if run is None:
                 return True
             self._lose(run, EXPIRED)
             left -= len(run.messages)
-        self._look_again(self._broker.now)
+        self._go_on_later()
         return False
+
+    def _go_on_later(self) -> None:
+        """There is more to drop: in the next turn, or when the disk has caught up."""
+        is_choked = self._broker.journal.is_choked
+        self._look_again(self._broker.now + (CHOKED_S if is_choked else 0))
 
     def _without_expired(self, run: Run) -> Run:
         """What has not expired of a run; the rest is over."""
@@ -452,12 +459,12 @@ class Queue:
             return
         left = STEP_MESSAGES
         while backlog.at_hand and (excess := self._excess(terms)):
+            if not left or self._broker.journal.is_choked:
+                self._go_on_later()
+                return
             run = backlog.drop(min(excess, left))
             self._lose(run, MAXLEN)
             left -= len(run.messages)
-            if not left:
-                self._look_again(self._broker.now)
-                return
         if self.expiry.deadlines:
             deadline = backlog.first_deadline(self.expiry.deadlines)
             if deadline is not None:

@@ -1,0 +1,97 @@
+"""Many messages that leave a queue by themselves at one moment: none of them is delivered, and what
+becomes of them does not pile up in memory while the disk is slow."""
+
+from typing import Any
+
+import pytest
+
+from amqpd.broker.policies import policy
+from amqpd.config import Config
+from amqpd.config.settings import Limits
+from amqpd.testing.client import Client, publish_bytes
+from amqpd.testing.harness import Harness
+from amqpd.wire.methods import Basic, Exchange, Queue
+
+COUNT = 3000
+LIMIT = 65_536
+BODY = b"x" * 1000
+NARROW = Config(limits=Limits(uncommitted_bytes_max=LIMIT))
+DEAD = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+
+
+def fill(client: Client, count: int = COUNT, body: bytes = b"", **properties: Any) -> None:
+    for _ in range(count // 100):
+        client.send(publish_bytes(body, routing_key="q", **properties) * 100)
+
+
+def count_of(client: Client, queue: str) -> int:
+    return int(client.ask(Queue.Declare(queue=queue, passive=True)).method.message_count)
+
+
+def test_basic_get_answers_nothing_that_has_expired_however_much_that_is() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q", arguments={"x-message-ttl": 1000}))
+    fill(client)
+    harness.now += 2  # the client is faster than the timer
+    assert isinstance(client.ask(Basic.Get(queue="q")).method, Basic.GetEmpty)
+
+
+def test_a_ttl_that_becomes_shorter_holds_behind_messages_that_live_longer() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q", arguments={"x-message-ttl": 10_000}))
+    client.publish(b"long", routing_key="q")
+    made = policy("p", "q", {"message-ttl": 1000})
+    harness.core.broker.vhosts["/"].set_policy(made)
+    client.publish(b"short", routing_key="q")
+    harness.wait(2)
+    client.tell(Basic.Consume(queue="q", no_ack=True))
+    told = [each.body for each in client.heard() if isinstance(each.method, Basic.Deliver)]
+    assert told == [b"long"]
+
+
+@pytest.mark.parametrize("arguments", [{"x-message-ttl": 1000}, {"x-max-length": 3000}])
+def test_dead_letters_wait_for_a_slow_disk(arguments: dict[str, Any]) -> None:
+    harness = Harness(NARROW)
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="dead", durable=True))
+    client.ask(Queue.Declare(queue="q", durable=True, arguments={**arguments, **DEAD}))
+    fill(client, body=BODY, delivery_mode=2)
+    harness.commits = False
+    made = policy("p", "^q$", {"max-length": 0})
+    harness.core.broker.vhosts["/"].set_policy(made)
+    harness.core.tick(harness.now)
+    harness.wait(2)
+    one_step = 1024 * (len(BODY) + 205)
+    assert harness.core.broker.journal.uncommitted_bytes <= LIMIT + one_step
+    harness.commits = True
+    harness.commit()
+    harness.wait(10)
+    assert (count_of(client, "q"), count_of(client, "dead")) == (0, COUNT)
+
+
+def test_what_has_waited_waits_for_a_slow_disk_too() -> None:
+    harness = Harness(NARROW)
+    client = Client(harness)
+    delayed = Exchange.Declare(
+        exchange="x",
+        exchange_type="x-delayed-message",
+        durable=True,
+        arguments={"x-delayed-type": "fanout"},
+    )
+    client.ask(delayed)
+    client.ask(Queue.Declare(queue="q", durable=True))
+    client.ask(Queue.Bind(queue="q", exchange="x"))
+    for _ in range(COUNT // 100):
+        client.send(
+            publish_bytes(BODY, exchange="x", headers={"x-delay": 1000}, delivery_mode=2) * 100
+        )
+    harness.commits = False
+    harness.wait(2)
+    one_step = 512 * (len(BODY) + 205)
+    assert harness.core.broker.journal.uncommitted_bytes <= LIMIT + one_step
+    harness.commits = True
+    harness.commit()
+    harness.wait(10)
+    assert count_of(client, "q") == COUNT
