@@ -14,7 +14,7 @@ from amqpd import errors
 from amqpd.broker.broker import Broker
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
-from amqpd.broker.restore import NOTHING, Recovered
+from amqpd.broker.recovered import NOTHING, Recovered
 from amqpd.config import Config
 from amqpd.session import hotpath
 from amqpd.session.connection import HotPath, Peer, Session

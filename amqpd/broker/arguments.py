@@ -27,6 +27,9 @@ AGE = re.compile(r"[0-9]+[YMDhms]")
 OLD_LOCATORS = ("least-leaders", "random")
 EXPIRY_MS_MAX = 315_360_000_000  # ten years
 PRIORITY_MAX = 255
+SEGMENT_SIZE = "x-stream-max-segment-size-bytes"
+SEGMENT_BYTES_MAX = 3_000_000_000
+FILTER_SIZE = "x-stream-filter-size-bytes"
 QUEUE_TYPES = ("classic", "quorum", "stream")
 
 
@@ -127,7 +130,7 @@ TABLE: dict[str, Argument] = {
         STRING_TYPES, _one_of("\"unsupported queue mode '{}'\"", "default", "lazy"), _CLASSIC
     ),
     "x-queue-version": Argument(INTEGER_TYPES, _version, _CLASSIC),
-    "x-single-active-consumer": Argument(BOOLEAN_TYPES, _anything, _CLASSIC_QUORUM),
+    "x-single-active-consumer": Argument(BOOLEAN_TYPES, _anything),
     "x-queue-type": Argument(
         STRING_TYPES, _one_of("\"unsupported queue type '{}'\"", *QUEUE_TYPES)
     ),
@@ -151,7 +154,8 @@ TABLE: dict[str, Argument] = {
     "x-quorum-initial-group-size": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-initial-cluster-size": Argument(INTEGER_TYPES, _positive, _STREAM),
     "x-max-age": Argument(STRING_TYPES, _age, _STREAM),
-    "x-stream-max-segment-size-bytes": Argument(INTEGER_TYPES, _not_negative, _STREAM),
+    SEGMENT_SIZE: Argument(INTEGER_TYPES, _not_negative, _STREAM),
+    FILTER_SIZE: Argument(INTEGER_TYPES, _not_negative, _STREAM),
 }
 
 
@@ -185,6 +189,15 @@ def check(vhost: Vhost, queue: str, arguments: Arguments) -> None:
             raise errors.precondition_failed(
                 f"invalid arg '{name}' for {words} of queue type rabbit_{kind}_queue"
             )
+    _check_sizes(values)
+
+
+def _check_sizes(values: Values) -> None:
+    """RabbitMQ looks at these last, and has texts of their own for them."""
+    if values.get(SEGMENT_SIZE, 0) > SEGMENT_BYTES_MAX:
+        raise errors.precondition_failed(f"Exceeded max value for {SEGMENT_SIZE}")
+    if not 16 <= values.get(FILTER_SIZE, 16) <= 255:
+        raise errors.precondition_failed(f"Invalid value for  {FILTER_SIZE}")
 
 
 def check_equal(vhost: Vhost, queue: str, received: Arguments, current: Arguments) -> None:

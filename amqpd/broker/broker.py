@@ -16,7 +16,8 @@ from amqpd.broker.message import HEADER, Message, bodies_size
 from amqpd.broker.permissions import system_actor
 from amqpd.broker.policies import configured_policy
 from amqpd.broker.queues.queue import Queue, Waiter
-from amqpd.broker.restore import NOTHING, Recovered, restore
+from amqpd.broker.recovered import NOTHING, Recovered
+from amqpd.broker.restore import restore
 from amqpd.broker.topology.delaying import start_waiting
 from amqpd.broker.topology.removal import remove_queue
 from amqpd.broker.users import Permissions, User

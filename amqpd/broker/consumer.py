@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from amqpd.broker.message import Message
+    from amqpd.broker.queues.cursor import Cursor
     from amqpd.broker.queues.queue import Queue
 
 # The most that a consumer without a prefetch limit is given in one go. With the byte limit of a run
@@ -48,6 +49,7 @@ class Consumer:
         unacked: messages given and not settled.
         counts: what it has unsettled counts against its channel's limit.
         shares_limit: its channel limits all its consumers together, so it takes one at a time.
+        cursor: where it reads, if its queue is a stream.
         ack_timeout_s: how long its deliveries may be unsettled.
         waiting: it stands in its queue's turn for messages.
         prefixes: starts of its basic.deliver frames by the length of the envelope's suffix; at most
@@ -59,6 +61,7 @@ class Consumer:
         "arguments",
         "channel",
         "counts",
+        "cursor",
         "exclusive",
         "no_ack",
         "prefetch",
@@ -83,7 +86,9 @@ class Consumer:
         priority: int,
         arguments: dict[str, Any],
         ack_timeout_s: float = inf,
+        cursor: Cursor | None = None,
     ) -> None:
+        self.cursor = cursor
         self.tag = tag
         self.queue = queue
         self.channel = channel

@@ -22,6 +22,8 @@ class Fetch(NamedTuple):
         messages_max: how many at most.
         bytes_max: how many bytes of bodies at most, but one message in any case.
         detailed: the details of the messages matter.
+        since_ms: no message is wanted that comes before the first one that was stored then or
+            later, in milliseconds since 1970.
         after: of a deferred line: wanted are those that are due after this one, the first ones;
             `first` and `below` say nothing then.
     """
@@ -32,6 +34,7 @@ class Fetch(NamedTuple):
     messages_max: int
     bytes_max: int
     detailed: bool = False
+    since_ms: int = 0
     after: Due | None = None
 
 

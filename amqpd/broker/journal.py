@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from amqpd.broker.queues.deferred import Deferred
     from amqpd.broker.queues.fifo import Fifo
     from amqpd.broker.queues.queue import Queue
+    from amqpd.broker.queues.retention import Segment
+    from amqpd.broker.queues.stream import Stream
 
-    Line: TypeAlias = Fifo | Deferred
+    Line: TypeAlias = Fifo | Deferred | Stream
 
 # What is remembered of a message that is on its way to the disk, beside its bytes.
 MESSAGE_OVERHEAD_BYTES = 205
@@ -118,7 +120,8 @@ class Standing(NamedTuple):
 
     Attributes:
         next_number: of the next message.
-        handed_out_below: messages with smaller numbers may have been delivered before.
+        handed_out_below: messages with smaller numbers may have been delivered before. Of a stream:
+            there is none with a smaller one.
         messages: how many are kept, ready and unacknowledged.
         bytes: the size of their bodies.
     """
@@ -141,6 +144,8 @@ class Changes:
         damaged: numbers of kept messages that the store does not have as they were written.
         dropped: first and last numbers of ranges that are gone as a whole (purge).
         unspilled_below: spilled messages with smaller numbers are in memory again, or gone.
+        full: segments of a stream that are full.
+        places: where consumers of a stream are to go on, by their tags; None to forget them.
         marked: the standing has changed, even if nothing else has.
         standing: of a durable queue as of the hand-over.
     """
@@ -150,8 +155,10 @@ class Changes:
         "damaged",
         "dropped",
         "due_ms",
-        "marked",
+        "full",
         "line",
+        "marked",
+        "places",
         "returned",
         "settled",
         "spilled",
@@ -168,6 +175,8 @@ class Changes:
         self.returned: dict[int, int] = {}
         self.damaged: list[int] = []
         self.dropped: list[tuple[int, int]] = []
+        self.full: list[Segment] = []
+        self.places: dict[str, int | None] = {}
         self.unspilled_below = 0
         self.marked = False
         self.standing: Standing | None = None
@@ -184,6 +193,7 @@ class Changes:
             or self.damaged
             or self.marked
             or self.unspilled_below
+            or self.places
         )
 
 
@@ -311,6 +321,14 @@ class Journal:
         for number in [each for each in changes.spilled if each < below]:
             del changes.spilled[number]
 
+    def fill(self, stream: Stream, segment: Segment) -> None:
+        """A segment of a stream is full."""
+        self._of(stream).full.append(segment)
+
+    def remember(self, stream: Stream, tag: str, place: int | None) -> None:
+        """Where a consumer of a stream is to go on; None if nobody will."""
+        self._of(stream).places[tag] = place
+
     def mark(self, line: Line) -> None:
         """The standing of the line has changed."""
         self._of(line).marked = True
@@ -334,7 +352,7 @@ class Journal:
             return
         for line in queue.backlog.lines:
             if line.has_spilled:
-                self.unspill(line, line.window.next_number)
+                self.unspill(line, line.next_number)
 
     def _of(self, line: Line) -> Changes:
         found = self._changes.get(line.queue_id)

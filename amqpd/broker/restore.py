@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.binding import Binding, Destination
@@ -12,36 +11,18 @@ from amqpd.broker.exchanges.spread import Chance
 from amqpd.broker.journal import (
     Bound,
     ExchangeAdded,
-    Operation,
     QueueAdded,
-    Standing,
     VhostAdded,
 )
 from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
+from amqpd.broker.recovered import Recovered
 from amqpd.broker.topology.delaying import bring_back, is_line
 from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import arguments_at
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
-
-
-class Recovered(NamedTuple):
-    """What a store has kept.
-
-    Attributes:
-        operations: that make the topology: vhosts, exchanges, queues, then bindings.
-        standings: of the lines of queues, by queue id.
-        last_queue_id: larger ones were not used of late.
-    """
-
-    operations: list[Operation]
-    standings: dict[int, Standing]
-    last_queue_id: int
-
-
-NOTHING = Recovered([], {}, 0)
 
 
 def restore(broker: Broker, recovered: Recovered) -> None:
@@ -59,7 +40,7 @@ def restore(broker: Broker, recovered: Recovered) -> None:
         elif isinstance(operation, QueueAdded) and is_line(operation):
             lines.append(operation)
         elif isinstance(operation, QueueAdded):
-            _restore_queue(broker, operation, recovered.standings)
+            _restore_queue(broker, operation, recovered)
         elif isinstance(operation, Bound):
             _restore_binding(_vhost(broker, operation.vhost), operation)
         else:
@@ -90,10 +71,10 @@ def _restore_exchange(vhost: Vhost, added: ExchangeAdded, random: Chance) -> Non
     )
 
 
-def _restore_queue(broker: Broker, added: QueueAdded, standings: Mapping[int, Standing]) -> None:
+def _restore_queue(broker: Broker, added: QueueAdded, recovered: Recovered) -> None:
     arguments = arguments_at(added.arguments, 0)
     vhost = _vhost(broker, added.vhost)
-    backlog = kinds.backlog(broker, added.queue_id, arguments, durable=True, standings=standings)
+    backlog = kinds.backlog(broker, added.queue_id, arguments, durable=True, recovered=recovered)
     queue = Queue(
         broker,
         vhost,

@@ -10,7 +10,7 @@ import trio
 
 from amqpd.broker.fetch import Fetch
 from amqpd.broker.journal import Batch
-from amqpd.broker.restore import NOTHING, Recovered
+from amqpd.broker.recovered import NOTHING, Recovered
 from amqpd.config import Config
 from amqpd.log import EventLog
 from amqpd.storage.directory import DataDirectory, open_directory

@@ -20,6 +20,7 @@ from amqpd.broker.message import BODY, ENVELOPE, HEADER, Message
 from amqpd.broker.queues import direct_reply
 from amqpd.broker.routing import may_select_keys
 from amqpd.session.route import resolve
+from amqpd.session.stream_offset import around_offset
 from amqpd.wire import content
 from amqpd.wire.prefixes import deliver_prefix
 from amqpd.wire.publish import publish_fields
@@ -262,6 +263,9 @@ def deliver(
 
     Copies `methods/basic.py:deliver`, with the frames put together from ready-made parts.
     """
+    if consumer.cursor is not None:
+        _deliver_from_stream(channel, consumer, numbers, messages)
+        return
     session = channel.session
     first_tag = channel.last_tag + 1
     channel.last_tag += len(messages)
@@ -304,6 +308,54 @@ def deliver(
         # Its body is no LargeBody: then the header, which no other message shares, would be new.
         tag_bytes = tag.to_bytes(8, "big")
         pieces += (prefix, tag_bytes, middle, message[BODY])  # type: ignore[arg-type]  # see above
+        size += fixed
+    output.size += size
+    session.speakers[session] = None
+
+
+def _deliver_from_stream(
+    channel: Channel, consumer: Consumer, numbers: Sequence[int], messages: Sequence[Message]
+) -> None:
+    """The same with an offset in the headers of each message."""
+    session = channel.session
+    first_tag = channel.last_tag + 1
+    channel.last_tag += len(messages)
+    channel.unacked.by_tag.update(
+        zip(count(first_tag), zip(repeat(consumer), numbers, messages, strict=False), strict=False)
+    )
+    output = session.output
+    pieces = output.pieces
+    body_bytes_max = session.frame_bytes_max - 3
+    number = channel.number.to_bytes(2, "big")
+    envelope = header = None
+    prefix = before = behind = b""
+    fixed = size = 0
+    for tag, offset, message in zip(count(first_tag), numbers, messages, strict=False):
+        body = message[BODY]
+        if message[HEADER] is not header or message[ENVELOPE] is not envelope:
+            envelope, header = message[ENVELOPE], message[HEADER]
+            suffix = envelope.suffixes[False]
+            known = consumer.prefixes.get(len(suffix))
+            if known is None:
+                known = deliver_prefix(channel.number, consumer.tag, len(suffix))
+                consumer.prefixes[len(suffix)] = known
+            prefix = known
+            before, behind = around_offset(header)
+            if len(body) > body_bytes_max or isinstance(body, content.LargeBody):
+                whole = before + offset.to_bytes(8, "big") + behind
+                frames = content.content_frames(
+                    whole, body, channel.number, session.frame_bytes_max
+                )
+                pieces += (prefix, tag.to_bytes(8, "big"), suffix, *frames)
+                size += len(prefix) + 8 + len(suffix) + sum(map(len, frames))
+                header = None
+                continue
+            before = suffix + b"\x02" + number + before
+            if body:
+                behind += b"\x03" + number
+            fixed = len(prefix) + 16 + len(before) + len(behind) + len(body)
+        tag_bytes, offset_bytes = tag.to_bytes(8, "big"), offset.to_bytes(8, "big")
+        pieces += (prefix, tag_bytes, before, offset_bytes, behind, body)  # type: ignore[arg-type]  # as above
         size += fixed
     output.size += size
     session.speakers[session] = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any
 
 from amqpd.broker.fetch import Details, Due, Fetch, Fetched
@@ -25,7 +25,8 @@ from amqpd.broker.journal import (
     VhostAdded,
 )
 from amqpd.broker.message import BODY, HEADER, Message
-from amqpd.broker.restore import Recovered
+from amqpd.broker.queues.retention import Segment
+from amqpd.broker.recovered import Recovered
 from amqpd.wire import content
 
 BindingKey = tuple[str, str, str, bytes]
@@ -45,6 +46,8 @@ class MemoryStore:
         deliveries: how often a message came back from a consumer, by queue and number.
         standings: by queue.
         enqueued_ms: when the messages of a queue were stored, in milliseconds since 1970.
+        segments: those of streams that are full, by queue and the offset of their first message.
+        places: where consumers of streams are to go on, by queue and tag.
         due_ms: when those of a deferred line are due, in milliseconds since 1970.
     """
 
@@ -58,6 +61,8 @@ class MemoryStore:
         self.deliveries: dict[tuple[int, int], int] = {}
         self.standings: dict[int, Standing] = {}
         self.enqueued_ms: dict[int, dict[int, int]] = {}
+        self.segments: dict[int, dict[int, Segment]] = {}
+        self.places: dict[int, dict[str, int]] = {}
         self.due_ms: dict[int, dict[int, int]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             VhostAdded: self._add_vhost,
@@ -83,6 +88,9 @@ class MemoryStore:
             return self._fetch_due(fetch, fetch.after)
         found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
         wanted = sorted(number for number in found if fetch.first <= number < fetch.below)
+        if fetch.since_ms:
+            dates = self.enqueued_ms.get(fetch.queue_id, {})
+            wanted = [*dropwhile(lambda number: dates[number] < fetch.since_ms, wanted)]
         numbers: list[int] = []
         size = 0
         for number in islice(wanted, fetch.messages_max):
@@ -129,6 +137,8 @@ class MemoryStore:
             ],
             dict(self.standings),
             max(self.messages, default=0),
+            {queue_id: list(each.values()) for queue_id, each in self.segments.items()},
+            {queue_id: dict(each) for queue_id, each in self.places.items()},
         )
 
     def _add_vhost(self, added: VhostAdded) -> None:
@@ -153,6 +163,8 @@ class MemoryStore:
                 self.deliveries.pop((queue_id, number), None)
             self.spilled.pop(queue_id, None)
             self.standings.pop(queue_id, None)
+            self.segments.pop(queue_id, None)
+            self.places.pop(queue_id, None)
             self.enqueued_ms.pop(queue_id, None)
             self.due_ms.pop(queue_id, None)
 
@@ -174,6 +186,7 @@ class MemoryStore:
         if changes.standing is not None:
             self.standings[queue_id] = changes.standing
             self._change_kept(queue_id, changes, dates)
+            self._change_stream(queue_id, changes)
         spilled = self.spilled.setdefault(queue_id, {})
         spilled.update(changes.spilled)
         for number in [each for each in spilled if each < changes.unspilled_below]:
@@ -201,6 +214,23 @@ class MemoryStore:
             dates.pop(number, None)
             self.due_ms.get(queue_id, {}).pop(number, None)
             self.deliveries.pop((queue_id, number), None)
+
+    def _change_stream(self, queue_id: int, changes: Changes) -> None:
+        segments = self.segments.setdefault(queue_id, {})
+        segments.update((segment.first, segment) for segment in changes.full)
+        for first, last in changes.dropped:
+            for each in [each for each in segments if first <= each <= last]:
+                del segments[each]
+        places = self.places.setdefault(queue_id, {})
+        for tag, place in changes.places.items():
+            if place is None:
+                places.pop(tag, None)
+            else:
+                places[tag] = place
+        if not segments:
+            del self.segments[queue_id]
+        if not places:
+            del self.places[queue_id]
 
 
 def _key(binding: Bound | Unbound) -> BindingKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,8 @@ from amqpd.broker.journal import (
     Standing,
     VhostAdded,
 )
-from amqpd.broker.restore import Recovered
+from amqpd.broker.queues.retention import Segment
+from amqpd.broker.recovered import Recovered
 from amqpd.storage.database import damaged_file, told
 from amqpd.storage.rows import row_checksum
 from amqpd.storage.schema import NUMBER_BITS
@@ -46,9 +48,15 @@ def recover(connection: sqlite3.Connection, file: Path) -> Recovered:
         for table, kind, truths in _TABLES:
             operations += [kind(*row) for row in _rows(connection, file, table, truths)]
         standings = {row[0]: Standing(*row[1:]) for row in _rows(connection, file, "standings")}
+        segments: defaultdict[int, list[Segment]] = defaultdict(list)
+        for queue_id, *segment in _rows(connection, file, "segments"):
+            segments[queue_id].append(Segment(*segment))
+        places: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        for queue_id, tag, place in _rows(connection, file, "places"):
+            places[queue_id][tag] = place
         gone = _rows(connection, file, "gone")
     last_gone = max((last for _, last in gone), default=0)
-    return Recovered(operations, standings, last_gone >> NUMBER_BITS)
+    return Recovered(operations, standings, last_gone >> NUMBER_BITS, segments, places)
 
 
 def _rows(

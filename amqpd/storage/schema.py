@@ -38,6 +38,16 @@ CREATE TABLE standings (
     queue_id INTEGER PRIMARY KEY, next_number INTEGER NOT NULL, handed_out_below INTEGER NOT NULL,
     messages INTEGER NOT NULL, bytes INTEGER NOT NULL, checksum INTEGER NOT NULL
 );
+CREATE TABLE segments (
+    queue_id INTEGER NOT NULL, first INTEGER NOT NULL, below INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, last_ms INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (queue_id, first)
+) WITHOUT ROWID;
+CREATE TABLE places (
+    queue_id INTEGER NOT NULL, consumer_tag TEXT NOT NULL, next_offset INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (queue_id, consumer_tag)
+) WITHOUT ROWID;
 CREATE TABLE bindings (
     vhost TEXT NOT NULL, source TEXT NOT NULL, destination_kind TEXT NOT NULL,
     destination TEXT NOT NULL, binding_key TEXT NOT NULL, arguments BLOB NOT NULL,

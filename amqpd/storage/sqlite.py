@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
-from amqpd.broker.restore import Recovered
+from amqpd.broker.recovered import Recovered
 from amqpd.storage.database import (
     attach_scratch,
     connect,

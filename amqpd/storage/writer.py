@@ -201,9 +201,11 @@ class Writer:
     def _remove_queue(self, removed: QueueRemoved) -> None:
         first, lines = removed
         self._execute("DELETE FROM main.queues WHERE id = ?", (first,))
-        self._execute(
-            "DELETE FROM main.standings WHERE queue_id BETWEEN ? AND ?", (first, first + lines - 1)
-        )
+        for table in ("standings", "segments", "places"):
+            self._execute(
+                f"DELETE FROM main.{table} WHERE queue_id BETWEEN ? AND ?",
+                (first, first + lines - 1),
+            )
         self._drop("main", *queue_ids(first, lines))
 
     def _unbind(self, unbound: Unbound) -> None:
@@ -240,6 +242,8 @@ class Writer:
             self._drop("main", row_id(queue_id, first), row_id(queue_id, last))
         if changes.standing is not None:
             self._stand(queue_id, changes.standing)
+        if changes.full or changes.places or changes.dropped:
+            self._change_stream(queue_id, changes)
 
     def _stand(self, queue_id: int, standing: Standing) -> None:
         values = (queue_id, *standing)
@@ -247,6 +251,23 @@ class Writer:
             "INSERT OR REPLACE INTO main.standings VALUES (?, ?, ?, ?, ?, ?)",
             (*values, row_checksum(values)),
         )
+
+    def _change_stream(self, queue_id: int, changes: Changes) -> None:
+        for segment in changes.full:
+            self._insert("segments")((queue_id, *segment))
+        for first, last in changes.dropped:
+            self._execute(
+                "DELETE FROM main.segments WHERE queue_id = ? AND first BETWEEN ? AND ?",
+                (queue_id, first, last),
+            )
+        for tag, place in changes.places.items():
+            if place is not None:
+                self._insert("places")((queue_id, tag, place))
+            else:
+                self._execute(
+                    "DELETE FROM main.places WHERE queue_id = ? AND consumer_tag = ?",
+                    (queue_id, tag),
+                )
 
     def _add(
         self,

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
-from amqpd.broker.restore import Recovered
+from amqpd.broker.recovered import Recovered
 from amqpd.config import Config
 from amqpd.core import Core
 from amqpd.session.connection import Peer, Session

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Batch
-from amqpd.broker.restore import Recovered
+from amqpd.broker.recovered import Recovered
 from amqpd.storage.memory import MemoryStore
 from amqpd.storage.sqlite import SqliteStore
 from amqpd.storage.upkeep import Sizes

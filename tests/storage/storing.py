@@ -18,6 +18,7 @@ SMALL = Sizes(wal_bytes_high=131_072, free_bytes_min=65_536)
 FRAME_START = 3  # type and channel
 NO_TABLE = b"\x00\x00\x00\x00"
 EVERYTHING = 1 << 40
+STORED_MS = 1_700_000_000_000  # and one more for each later ticket
 EMPTY = Standing(1, 0, 0)
 TO_Q = Envelope("", "q")
 
@@ -62,7 +63,7 @@ def batch(
 ) -> Batch:
     """A batch with changes by the names q1, q2, … of their queues."""
     changes = {int(name[1:]): each for name, each in queues.items()}
-    return Batch(ticket, 1_700_000_000_000, list(operations), changes, promised)
+    return Batch(ticket, STORED_MS + ticket - 1, list(operations), changes, promised)
 
 
 def in_words(batch: Batch) -> str:

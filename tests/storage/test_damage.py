@@ -38,7 +38,7 @@ from amqpd.broker.journal import (
     VhostAdded,
 )
 from amqpd.broker.message import Envelope, Message
-from amqpd.broker.restore import Recovered
+from amqpd.broker.recovered import Recovered
 from amqpd.config import Config
 from amqpd.core import Core
 from amqpd.storage.errors import StorageError

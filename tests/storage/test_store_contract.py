@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from random_clients import TINY_WINDOWS, Act, conversations
 from storing import (
     NO_TABLE,
+    STORED_MS,
     batch,
     changed,
     in_words,
@@ -43,7 +44,8 @@ from amqpd.broker.journal import (
 )
 from amqpd.broker.message import BODY, HEADER, Envelope, Message
 from amqpd.broker.queues.fifo import NUMBER_MAX
-from amqpd.broker.restore import Recovered
+from amqpd.broker.queues.retention import Segment
+from amqpd.broker.recovered import Recovered
 from amqpd.config import Config
 from amqpd.storage.memory import MemoryStore
 from amqpd.testing.harness import Harness
@@ -59,7 +61,12 @@ def as_recovered(recovered: Recovered) -> dict[str, Any]:
     kinds = [type(each) for each in recovered.operations]
     assert kinds == sorted(kinds, key=[VhostAdded, ExchangeAdded, QueueAdded, Bound].index)
     assert len(set(recovered.operations)) == len(recovered.operations)
-    return {"operations": set(recovered.operations), "standings": recovered.standings}
+    return {
+        "operations": set(recovered.operations),
+        "standings": recovered.standings,
+        "segments": recovered.segments,
+        "places": recovered.places,
+    }
 
 
 def check_answer(fetch: Fetch, answer: Fetched, kept: dict[int, Message]) -> None:
@@ -96,7 +103,13 @@ class Both:
         return self.memory.commit(batch)
 
     def fetch(self, fetch: Fetch) -> Fetched:
+        if fetch.queue_id in self.memory.spilled:  # streams never are
+            fetch = fetch._replace(since_ms=0)
         kept = self.kept(fetch.queue_id)
+        if fetch.since_ms:
+            dates = self.memory.enqueued_ms[fetch.queue_id] if kept else {}
+            since = [each for each in sorted(kept) if dates[each] >= fetch.since_ms]
+            kept = {number: kept[number] for number in since}
         answer = self.memory.fetch(fetch)
         check_answer(fetch, answer._replace(messages=as_sent(answer.messages)), kept)
         found = self.file.fetch(fetch)
@@ -237,6 +250,10 @@ class Writing:
             changes.dropped = [(first, last), (last + 3, last + 3)]
             kept -= {*range(first, last + 1), last + 3}
             self._next[queue_id] = max(self._next[queue_id], last + 4)
+        firsts = self._some(kept)
+        changes.full = [Segment(first, first + 7, 5, STORED_MS) for first in sorted(firsts)]
+        for tag in self._draw(st.lists(st.sampled_from(("a", "b", "")), max_size=2)):
+            changes.places[tag] = self._draw(st.one_of(st.none(), st.integers(0, NUMBERS)))
         changes.standing = Standing(self._next[queue_id], min(kept, default=0), len(kept))
         return changes
 
@@ -257,6 +274,7 @@ def fetches() -> st.SearchStrategy[Fetch]:
         st.sampled_from((1, 2, 7, 50, 1000)),
         st.sampled_from((0, 1, 11, 6000, 12_345, 10_000_000)),
         detailed=st.booleans(),
+        since_ms=st.one_of(st.just(0), st.integers(1, 15).map(lambda each: STORED_MS + each)),
         after=st.none(),
     )
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.message import Message
 from amqpd.broker.queues.fifo import Fifo, Placed
+from amqpd.broker.queues.stream import Stream
 from amqpd.broker.queues.window import Run
 
 
@@ -19,7 +20,7 @@ class Backlog(Protocol):
     """
 
     @property
-    def lines(self) -> Sequence[Fifo]:
+    def lines(self) -> Sequence[Fifo | Stream]:
         """The lines in which messages stand or have stood, what goes first in the first of them."""
 
     @property

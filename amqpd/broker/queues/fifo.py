@@ -82,6 +82,11 @@ class Fifo:
         self._handed_out = HandedOut(seen_below)
 
     @property
+    def next_number(self) -> int:
+        """Of the next message that is put."""
+        return self.window.next_number
+
+    @property
     def ready(self) -> int:
         """How many messages there are."""
         return self.window.ready
@@ -210,7 +215,7 @@ class Fifo:
 
     # --- what stands behind the window ------------------------------------------------------------
 
-    def refill(self, *, wanted: bool, detailed: bool) -> Fetch | Placed | None:
+    def refill(self, *, wanted: bool, detailed: bool) -> list[Fetch] | Placed:
         """What to fetch from the store before the window runs dry, or what could be had at once.
 
         Args:
@@ -219,7 +224,7 @@ class Fifo:
         """
         window = self.window
         if not window.wants_more or not (wanted or window.at_hand == 0):
-            return None
+            return []
         uncommitted = self._journal.uncommitted(self)
         below = window.next_number
         for changes in reversed(uncommitted):
@@ -229,7 +234,7 @@ class Fifo:
             messages_max = DETAILED_MESSAGES if detailed else FETCH_MESSAGES_MAX
             if not wanted:
                 messages_max = PEEK_MESSAGES
-            return window.next_fetch(self.queue_id, below, messages_max, detailed=detailed)
+            return [window.next_fetch(self.queue_id, below, messages_max, detailed=detailed)]
         # All that is wanted is still on its way to the disk, and so in memory.
         found: dict[int, Message] = {}
         for changes in uncommitted:

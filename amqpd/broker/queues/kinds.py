@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.arguments import queue_type
 from amqpd.broker.queues.fifo import LINE_BITS, Fifo
 from amqpd.broker.queues.priority import Priority
+from amqpd.broker.queues.stream import Stream
+from amqpd.broker.recovered import NOTHING, Recovered
 from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
-    from amqpd.broker.journal import Standing
     from amqpd.broker.queues.backlog import Backlog
 
 # Of quorum queues. Source: RabbitMQ 4.3, "Quorum Queues", priorities.
@@ -37,16 +37,27 @@ def backlog(
     arguments: Arguments,
     *,
     durable: bool,
-    standings: Mapping[int, Standing] | None = None,
+    recovered: Recovered = NOTHING,
 ) -> Backlog:
     """The backlog of a queue.
 
     Args:
         queue_id: of its first line; those of the others follow.
-        standings: of its lines as the store has them, by queue id.
+        recovered: what the store has of it.
     """
-    is_quorum = queue_type(arguments) == "quorum"
-    standings = standings or {}
+    kind = queue_type(arguments)
+    standings = recovered.standings
+    if kind == "stream":
+        return Stream(
+            queue_id,
+            broker.journal,
+            broker.memory,
+            lambda: int((broker.epoch + broker.now) * 1000),
+            standing=standings.get(queue_id),
+            segments=recovered.segments.get(queue_id, ()),
+            places=recovered.places.get(queue_id),
+        )
+    is_quorum = kind == "quorum"
 
     def line(place: int) -> Fifo:
         return Fifo(

@@ -29,6 +29,7 @@ from amqpd.broker.queues.retry import (
 )
 from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
+from amqpd.broker.queues.stream import Stream
 from amqpd.broker.queues.terms import DROP_HEAD, NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
 from amqpd.broker.queues.window import Run
 from amqpd.wire.arguments import Arguments
@@ -62,6 +63,7 @@ class Queue:
         queue_id: its number in the journal and the store.
         line_ids: those that its lines have there, or will have.
         type: `classic`, `quorum` or `stream`.
+        stream: its backlog, if it is one, which consumers read instead of taking from it.
         terms: what it does with its messages by itself.
         policy, operator_policy: those that count for it.
         effective_policy_definition: what they say together.
@@ -103,6 +105,7 @@ class Queue:
         self.arguments = arguments
         self.type = queue_type(arguments)
         self.backlog = backlog
+        self.stream = backlog if isinstance(backlog, Stream) else None
         self.terms: Terms = NO_TERMS
         self.selection = Selection(
             single=arguments.values.get("x-single-active-consumer") is True,
@@ -136,6 +139,8 @@ class Queue:
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= is_other_ttl or len(self.line_ids) > 1
         self._is_limited = self.terms.is_limited
+        if self.stream is not None:
+            self.stream.retain(self.terms.retention)
         self.used()
         self.vhost.generation += 1  # what sessions remember of routes knows whether it may refuse
         self._broker.touch(self)
@@ -158,7 +163,8 @@ class Queue:
     @property
     def crowded(self) -> bool:
         """More is ready than its consumers, of which there are some, have taken of late."""
-        return self.backlog.ready > CROWD and bool(self.selection.consumers)
+        is_long = self.backlog.ready > CROWD and self.stream is None
+        return is_long and bool(self.selection.consumers)
 
     @property
     def heavy(self) -> bool:
@@ -195,7 +201,7 @@ class Queue:
                 return
         size, self.inbox, self.inbox_bytes = self.inbox_bytes, [], 0
         own, self.inbox_expires = self.inbox_expires, False
-        if not own and self.terms.ttl_s is None:
+        if self.stream is not None or (not own and self.terms.ttl_s is None):
             self.backlog.put(messages, size)
             return
         self.expiry.is_mixed |= own
@@ -256,6 +262,9 @@ class Queue:
             self._trim()
 
     def _serve(self) -> None:
+        if self.stream is not None:
+            self._serve_readers(self.stream)
+            return
         backlog, selection = self.backlog, self.selection
         while at_hand := backlog.at_hand:
             takers = selection.takers(at_hand)
@@ -268,6 +277,22 @@ class Queue:
                 selection.took(takers, len(run.messages))
             else:
                 self._deal(takers)
+
+    def _serve_readers(self, stream: Stream) -> None:
+        """Gives each consumer what comes next at its place."""
+        selection = self.selection
+        for consumer in stream.awakened():
+            if consumer in selection.consumers:
+                selection.rejoin(consumer)
+        while takers := selection.takers(1):
+            consumer, room = takers[0]
+            if consumer.cursor is None:  # it stands for no reader
+                continue
+            run = stream.read(consumer.cursor, room)
+            if run is None:
+                continue
+            self._give(consumer, run, run.numbers, run.messages)
+            selection.took(takers, len(run.messages))
 
     def _deal(self, takers: list[tuple[Consumer, int]]) -> None:
         """Deals one run to several consumers, one message each in turn."""
@@ -337,11 +362,14 @@ class Queue:
         """Deliveries are settled for good."""
         self.unacked -= len(numbers)
         self._regain(consumer, len(numbers))
-        self._forget(numbers, messages)
+        if self.stream is not None and consumer.cursor is not None:
+            self.stream.settled(consumer.cursor, numbers)
+        else:
+            self._forget(numbers, messages)
 
     def reject(self, consumer: Consumer, numbers: list[int], messages: list[Message]) -> None:
         """Deliveries were rejected, and not to come back."""
-        if not self.deleted:
+        if not self.deleted and self.stream is None:
             retry = self.terms.retry
             dead = messages if retry is None else self._retried(retry, messages)
             dead_letter(self._broker, self, dead, REJECTED)
@@ -513,11 +541,11 @@ class Queue:
             found = line.refill(
                 wanted=wanted, detailed=self.expiry.matters or self.terms.counts_deliveries
             )
-            if isinstance(found, Fetch):
-                fetches.append(found)
-            elif found is not None:
+            if isinstance(found, Placed):
                 self._came_back(found, None)
                 self.dispatch()
+            else:
+                fetches += found
         return fetches
 
     def wake(self) -> list[Waiter]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from amqpd.broker.queues.retention import FOR_EVER, Retention, retention
 from amqpd.broker.queues.retry import Retry, retry
 
 DROP_HEAD: Final = "drop-head"
@@ -37,6 +38,7 @@ class Terms(NamedTuple):
         delivery_limit: how often a message may come back; None for any number.
         delays: publishers may say when a message is to be delivered.
         retry: how rejected messages come back; None if they do not.
+        retention: how much of it stays, if it is a stream.
         consumer_timeout_s: how long a delivery may be unsettled, 0 for ever; None if the queue does
             not say it.
     """
@@ -52,6 +54,7 @@ class Terms(NamedTuple):
     delivery_limit: int | None = None
     delays: bool = False
     retry: Retry | None = None
+    retention: Retention = FOR_EVER
     consumer_timeout_s: float | None = None
 
     @property
@@ -74,6 +77,8 @@ def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
     Args:
         effective: arguments of queues without their `x-`, which is what policies call them.
     """
+    if queue_type == "stream":
+        return Terms(retention=retention(effective))
     limit = effective.get("delivery-limit")
     if not isinstance(limit, int):  # RabbitMQ takes what is no number, and the default then
         limit = QUORUM_DELIVERY_LIMIT if queue_type == "quorum" else -1

@@ -154,6 +154,8 @@ def delete_queue(
     if name not in vhost.queues:
         return 0
     queue = vhost.queue(name, actor.owner)
+    if queue.stream is not None:  # which does not look at these, as in RabbitMQ
+        if_unused = if_empty = False
     if if_unused and queue.selection.consumers:
         raise errors.precondition_failed(f"{vhost.words('queue', name)} in use")
     if if_empty and queue.ready:
@@ -164,9 +166,17 @@ def delete_queue(
 
 
 def purge_queue(broker: Broker, actor: Actor, name: str) -> int:
-    """Drops the ready messages; how many. Raises ChannelException 403, 404 or 405."""
+    """Drops the ready messages; how many.
+
+    Raises:
+        ChannelException: 403, 404 or 405.
+        ConnectionException: 540 for a stream.
+    """
     name = cleaned(name)
     check(actor, "read", "queue", name)
     queue = actor.vhost.queue(name, actor.owner)
+    if queue.stream is not None:
+        words = actor.vhost.words("queue", name)
+        raise errors.not_implemented(f"queue.purge not supported by stream queues {words}")
     broker.touch(queue)
     return queue.purge()

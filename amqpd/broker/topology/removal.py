@@ -70,8 +70,11 @@ def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consum
     if queue.deleted or consumer not in queue.selection.consumers:
         return
     queue.selection.remove(consumer)
+    if queue.stream is not None and consumer.cursor is not None:
+        queue.stream.leave(consumer.cursor)
     if queue.exclusive_consumer is consumer:
         queue.exclusive_consumer = None
+    broker.touch(queue)  # another one may be active now
     queue.used()
     if queue.auto_delete and not queue.selection.consumers:
         remove_queue(broker, actor, queue)

@@ -22,7 +22,7 @@ def to_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
 def to_arguments(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Queue arguments KEY=VALUE; whole numbers, true and false are sent as such."""
+    """Arguments KEY=VALUE; whole numbers, true and false are sent as such."""
     arguments: dict[str, Any] = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -134,6 +134,14 @@ SECONDS = click.FloatRange(min=0)
     callback=to_arguments,
     metavar="KEY=VALUE",
     help="Argument of the queues, as x-max-length=1000.",
+)
+@click.option(
+    "--consumer-arg",
+    "consumer_arguments",
+    multiple=True,
+    callback=to_arguments,
+    metavar="KEY=VALUE",
+    help="Argument of the consumers, as x-stream-offset=first.",
 )
 @click.option(
     "-r",

@@ -41,6 +41,7 @@ class Consumer:
         self._phase = phase
         self._queues = part.queues
         self._auto_ack = options.auto_ack
+        self._arguments = options.consumer_arguments
         self._every = options.multi_ack_every
         self._timed = options.producers > 0
         self._reader = DeliveryReader(self._method)
@@ -57,7 +58,9 @@ class Consumer:
         width = len(str(len(self._queues)))
         for number, queue in enumerate(self._queues, 1):
             tag = f"bench-{number:0{width}}"
-            method = Basic.Consume(queue=queue, consumer_tag=tag, no_ack=self._auto_ack)
+            method = Basic.Consume(
+                queue=queue, consumer_tag=tag, no_ack=self._auto_ack, arguments=self._arguments
+            )
             self._send(methods.encode_method(CHANNEL, method))
         if self._early:
             self._reader.room()[: len(self._early)] = self._early

@@ -33,6 +33,7 @@ class Options:
     routing_keys: tuple[str, ...] = ()
     binding_keys: tuple[str, ...] = ()
     queue_arguments: dict[str, Any] = field(default_factory=dict)
+    consumer_arguments: dict[str, Any] = field(default_factory=dict)
     rate: float = 0.0  # of the whole run; 0: as fast as it goes
     count: int = 0  # messages of the whole run; 0: as many as fit into the duration
     duration: float = 10.0

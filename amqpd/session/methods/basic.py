@@ -12,6 +12,7 @@ from amqpd.broker.message import BODY, ENVELOPE, HEADER, Message
 from amqpd.broker.permissions import check
 from amqpd.session.ack_timeout import ack_timeout_s
 from amqpd.session.methods.names import queue_name
+from amqpd.session.stream_offset import with_offset
 from amqpd.wire.content import content_frames
 from amqpd.wire.methods import Basic, encode_method
 
@@ -37,6 +38,9 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
     name = queue_name(channel, method.queue)
     check(session.actor, "read", "queue", name)
     queue = session.vhost.queue(name, session)
+    if queue.stream is not None:
+        words = session.vhost.words("queue", name)
+        raise errors.not_implemented(f"basic.get not supported by stream queues {words}")
     if queue.selection.single and queue.type == "quorum":
         raise errors.resource_locked(
             f"cannot obtain access to locked {session.vhost.words('queue', name)}. basic.get "
@@ -91,6 +95,8 @@ def deliver(
 ) -> None:
     """Sends messages to a consumer; `session/hotpath.py` does the same for many at once."""
     for number, message in zip(numbers, messages, strict=True):
+        if consumer.cursor is not None:
+            message = with_offset(message, number)
         channel.last_tag += 1
         if not consumer.no_ack:
             channel.unacked.by_tag[channel.last_tag] = (consumer, number, message)

@@ -10,6 +10,7 @@ from amqpd.broker.permissions import check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE, DirectReply
 from amqpd.broker.topology.queues import generated_name
 from amqpd.session.ack_timeout import ack_timeout_s
+from amqpd.session.methods import stream_consumer
 from amqpd.session.methods.names import queue_name
 from amqpd.wire.arguments import Arguments, method_arguments
 from amqpd.wire.methods import Basic
@@ -18,8 +19,6 @@ from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 if TYPE_CHECKING:
     from amqpd.broker.queues.queue import Queue
     from amqpd.session.channel import Channel
-
-STREAM_ARGUMENTS = ("x-stream-offset",)
 
 
 def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
@@ -31,6 +30,8 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     _check_tag(channel, method.consumer_tag)
     check(session.actor, "read", "queue", name)
     queue = session.vhost.queue(name, session)
+    if queue.stream is not None:
+        stream_consumer.check_prefetch(channel, queue, no_ack=method.no_ack)
     _check_exclusive(channel, queue, method.exclusive)
     arguments = method_arguments(payload)
     _check_arguments(channel, queue, arguments)
@@ -49,6 +50,8 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
         ack_timeout_s=ack_timeout_s(channel, queue, own_ms),
     )
     consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
+    if queue.stream is not None:
+        stream_consumer.read_by(channel, queue.stream, consumer, method.consumer_tag, arguments)
     channel.consumers[tag] = consumer
     queue.selection.add(consumer)
     queue.used()
@@ -79,7 +82,7 @@ def _check_exclusive(channel: Channel, queue: Queue, exclusive: bool) -> None:
 
 def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> None:
     kind = queue.type
-    for name in STREAM_ARGUMENTS:
+    for name in stream_consumer.ARGUMENTS:
         if name in arguments.values and kind != "stream":
             words = channel.session.vhost.words("queue", queue.name)
             raise errors.precondition_failed(

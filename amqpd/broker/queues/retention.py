@@ -1,0 +1,142 @@
+"""How much of a stream stays: by size, by age, and in which pieces it goes.
+
+A stream is cut into segments as messages come. What is too old or too much goes a whole segment at
+a time, and never the one that is being written, as in RabbitMQ; where no segment size is given,
+ours are small enough that what stays is close to what was asked for.
+
+Source: RabbitMQ, "Streams", data retention.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+AGE: Final = re.compile(r"([0-9]+)([YMDhms])")
+UNITS_MS: Final = {
+    "Y": 31_536_000_000,
+    "M": 2_592_000_000,
+    "D": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1000,
+}
+
+# RabbitMQ's default, and ours where nothing limits the stream.
+SEGMENT_BYTES: Final = 500_000_000
+# Where something does, about so many segments hold what may stay.
+SEGMENTS: Final = 16
+SEGMENT_BYTES_MIN: Final = 65_536  # smaller ones would cost more than what they hold
+
+
+class Retention(NamedTuple):
+    """What may stay.
+
+    Attributes:
+        bytes_max: size of the bodies; None for any.
+        age_ms_max: how long; None for ever.
+        segment_bytes: size of the bodies of one segment, about.
+    """
+
+    bytes_max: int | None = None
+    age_ms_max: int | None = None
+    segment_bytes: int = SEGMENT_BYTES
+
+
+FOR_EVER: Final = Retention()
+
+
+def age_ms(text: str) -> int:
+    """The milliseconds of an age such as `7D`; raises ValueError for what is none."""
+    found = AGE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no age such as 7D; units are Y, M, D, h, m and s")
+    return int(found[1]) * UNITS_MS[found[2]]
+
+
+def retention(effective: Mapping[str, Any]) -> Retention:
+    """What may stay of a stream.
+
+    Args:
+        effective: arguments of queues without their `x-`, which is what policies call them.
+    """
+    bytes_max, age = effective.get("max-length-bytes"), effective.get("max-age")
+    segment_bytes = effective.get("stream-max-segment-size-bytes")
+    if not segment_bytes:
+        segment_bytes = SEGMENT_BYTES
+        if bytes_max is not None:
+            segment_bytes = min(SEGMENT_BYTES, bytes_max // SEGMENTS)
+    return Retention(
+        bytes_max,
+        None if age is None else age_ms(age),
+        max(segment_bytes, SEGMENT_BYTES_MIN),
+    )
+
+
+class Segment(NamedTuple):
+    """A part of a stream that is full.
+
+    Attributes:
+        first: the offset of its first message.
+        below: that of the first message behind it.
+        bytes: size of its bodies.
+        last_ms: when its last message came, in milliseconds since 1970.
+    """
+
+    first: int
+    below: int
+    bytes: int
+    last_ms: int
+
+
+class Segments:
+    """The segments of one stream.
+
+    Bound: one for each SEGMENT_BYTES_MIN of what the stream holds, and SEGMENTS where only its age
+    is limited.
+
+    Args:
+        full: those that the store knows.
+        first: the offset of the first message that there is.
+        size: the size of all bodies.
+
+    Attributes:
+        full: all but the one that is being written, the oldest first.
+        first: the offset at which that one begins.
+    """
+
+    def __init__(self, full: Iterable[Segment], first: int, size: int) -> None:
+        self.full = deque(full)
+        self.first = self.full[-1].below if self.full else first
+        self._bytes = size - sum([segment.bytes for segment in self.full])
+        self._first_ms: int | None = None
+
+    def came(self, below: int, size: int, now_ms: int, terms: Retention) -> Segment | None:
+        """Messages were appended, and `below` is the next offset; the segment that is full now."""
+        self._bytes += size
+        if self._first_ms is None:
+            self._first_ms = now_ms
+        is_old = (
+            terms.age_ms_max is not None and now_ms - self._first_ms > terms.age_ms_max // SEGMENTS
+        )
+        if not is_old and self._bytes < terms.segment_bytes:
+            return None
+        segment = Segment(self.first, below, self._bytes, now_ms)
+        self.full.append(segment)
+        self.first, self._bytes, self._first_ms = below, 0, None
+        return segment
+
+    def take_over(self, total: int, now_ms: int, terms: Retention) -> list[Segment]:
+        """Takes away what is too old, or too much of `total` bytes."""
+        gone: list[Segment] = []
+        while self.full:
+            oldest = self.full[0]
+            is_old = terms.age_ms_max is not None and now_ms - oldest.last_ms > terms.age_ms_max
+            is_too_much = terms.bytes_max is not None and total > terms.bytes_max
+            if not is_old and not is_too_much:
+                break
+            gone.append(self.full.popleft())
+            total -= oldest.bytes
+        return gone

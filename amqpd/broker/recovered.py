@@ -1,0 +1,32 @@
+"""What a store has kept, of which a broker is made again when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from amqpd.broker.journal import Operation, Standing
+
+if TYPE_CHECKING:
+    from amqpd.broker.queues.retention import Segment
+
+
+class Recovered(NamedTuple):
+    """All that a broker needs to know of what is kept; messages are not.
+
+    Attributes:
+        operations: that make the topology: vhosts, exchanges, queues, then bindings.
+        standings: of the lines of queues, by queue id.
+        last_queue_id: larger ones were not used of late.
+        segments: those of streams that are full, in their order, by queue id.
+        places: where consumers of streams are to go on, by queue id and their tags.
+    """
+
+    operations: list[Operation]
+    standings: Mapping[int, Standing]
+    last_queue_id: int
+    segments: Mapping[int, list[Segment]]
+    places: Mapping[int, dict[str, int]]
+
+
+NOTHING: Final = Recovered([], {}, 0, {}, {})
