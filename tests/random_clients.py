@@ -67,6 +67,10 @@ QUEUES: dict[str, dict[str, Any]] = {
         "durable": True,
         "arguments": {"x-delayed": True, "x-retry-max": 2, "x-retry-min-delay": 300},
     },
+    "log": {
+        "durable": True,
+        "arguments": {"x-queue-type": "stream", "x-max-length-bytes": 100_000},
+    },
     "single": {"arguments": {"x-single-active-consumer": True, "x-expires": 40_000}},
 }
 EXCHANGES: dict[str, dict[str, Any]] = {
@@ -244,6 +248,7 @@ _yes = _from((False, True))
 _seldom = _from((False,) * 9 + (True,))
 _mostly = _from((True,) * 9 + (False,))
 _queue = _from([*QUEUES])
+_taken_from = _from([queue for queue in QUEUES if queue != "log"])
 _key = _from(KEYS)
 _size = _from(BODY_SIZES)
 _exchange = _from([*EXCHANGES])
@@ -274,7 +279,7 @@ _SOMETIMES = [
     _act("answer fetches"),
     _act("nack", _some, _yes, _yes),
     _act("reject", _some, _yes),
-    _act("get", _queue, _yes),
+    _act("get", _taken_from, _yes),
     _act("declare", _queue, _mostly),
     _act("bind", _source, _queue, _key, _some),
     _act("commit"),
@@ -289,7 +294,7 @@ _RARELY = _one_of(
     _act("declare exchange", _exchange),
     _act("delete exchange", _exchange, _yes),
     _act("delete", _queue, _seldom, _seldom),
-    _act("purge", _queue),
+    _act("purge", _taken_from),
     _act("confirm", _yes),
     _act("tx"),
     _act("rollback"),
@@ -424,10 +429,12 @@ class Encoder:
 
     def _consume(
         self, channel: int, queue: str, no_ack: bool, exclusive: bool, priority: int
-    ) -> Method:
+    ) -> Method | bytes:
         tags = self._tags.setdefault(channel, [])
         tags.append(f"c{self._published}-{len(tags)}")
         self._published += 1
+        if queue == "log":
+            return self._read_log(channel, tags[-1], priority)
         arguments = {"x-priority": priority} if priority else {}
         return Basic.Consume(
             queue=queue,
@@ -436,6 +443,15 @@ class Encoder:
             exclusive=exclusive,
             arguments=arguments,
         )
+
+    def _read_log(self, channel: int, tag: str, place: int) -> bytes:
+        """Consumes from a stream, which needs a prefetch count and acknowledgements."""
+        arguments = {"x-stream-offset": ("first", 2, "next")[place]}
+        if place:
+            arguments["x-stream-automatic-offset-tracking"] = True
+        consume = Basic.Consume(queue="log", consumer_tag=tag, arguments=arguments)
+        prefetch = encode_method(channel, Basic.Qos(prefetch_count=3))
+        return prefetch + encode_method(channel, consume)
 
     def _cancel(self, channel: int) -> Method:
         tags = self._tags.get(channel) or [""]

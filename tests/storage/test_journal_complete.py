@@ -123,6 +123,10 @@ def stored_bodies(harness: Harness) -> dict[str, list[bytes]]:
 def drained_bodies(harness: Harness, queue: str) -> list[bytes]:
     """Those of a queue's messages that are kept, as a client gets them."""
     client = Client(harness)
+    if queue == "log":
+        client.ask(Basic.Qos(prefetch_count=65_535))
+        client.tell(Basic.Consume(queue=queue, arguments={"x-stream-offset": "first"}))
+        return client.bodies()
     found = []
     while isinstance((told := client.ask(Basic.Get(queue=queue, no_ack=True))).method, Basic.GetOk):
         if told.properties.delivery_mode == 2 or queue == "quorum":
@@ -144,4 +148,6 @@ def test_the_image_of_the_store_is_the_durable_part_of_the_broker(
     stored = stored_bodies(harness)
     assert {queue: drained_bodies(harness, queue) for queue in stored} == stored
     harness.commit()
-    assert not any(harness.store.messages.values()), "messages that are gone are still stored"
+    logs = [each.queue_id for each in harness.store.queues.values() if each.name == "log"]
+    taken = {queue: each for queue, each in harness.store.messages.items() if queue not in logs}
+    assert not any(taken.values()), "messages that are gone are still stored"
