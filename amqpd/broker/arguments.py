@@ -5,11 +5,11 @@ Texts and order as in RabbitMQ: `invalid arg 'x' for queue 'q' in vhost '/': {wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqpd import errors
+from amqpd.broker.queues.retention import AGE
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 
@@ -23,7 +23,6 @@ STRING_TYPES = frozenset((b"S",))
 BOOLEAN_TYPES = frozenset((b"t",))
 NUMBER_TYPES = INTEGER_TYPES | {b"f", b"d"}
 ANY_TYPES = frozenset(TYPE_NAMES)
-AGE = re.compile(r"[0-9]+[YMDhms]")
 OLD_LOCATORS = ("least-leaders", "random")
 EXPIRY_MS_MAX = 315_360_000_000  # ten years
 PRIORITY_MAX = 255

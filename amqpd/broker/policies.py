@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from amqpd.broker.queues.retention import AGE, age_ms
 from amqpd.config import settings as config
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ def _is_text(value: Value) -> bool:
     return isinstance(value, str)
 
 
+def _is_age(value: Value) -> bool:
+    return isinstance(value, str) and AGE.fullmatch(value) is not None
+
+
 def _one_of(*values: str) -> Callable[[Value], bool]:
     return lambda value: value in values
 
@@ -94,10 +99,15 @@ KEYS: Final[dict[str, Key]] = {
     "dead-letter-routing-key": Key(_is_text, "dead letter routing key"),
     "delivery-limit": Key(_is_integer, "delivery limit", **_NUMBER),
     "expires": Key(_is_positive, "queue expiry", **_NUMBER),
+    "max-age": Key(_is_age, "max age", lesser=True),
     "max-length": Key(_is_natural, "maximum length", **_NUMBER),
     "max-length-bytes": Key(_is_natural, "maximum length in bytes", **_NUMBER),
     "message-ttl": Key(_is_natural, "message TTL", **_NUMBER),
     "overflow": Key(_one_of(*_MODES), "overflow value", by_operator=True, operator_wins=True),
+    "queue-leader-locator": Key(_one_of("client-local", "balanced"), "queue leader locator"),
+    "queue-version": Key(
+        lambda value: value in (1, 2), "queue version", by_operator=True, operator_wins=True
+    ),
     "retry-jitter": Key(lambda value: _is_number(value) and 0 <= value <= 1, "share of a delay"),
     "retry-max": Key(_is_natural, "number of retries", lesser=True),
     "retry-max-delay": Key(_is_positive, "delay in milliseconds"),
@@ -105,7 +115,11 @@ KEYS: Final[dict[str, Key]] = {
     "retry-multiplier": Key(
         lambda value: _is_number(value) and 1 <= value <= 100, "multiplier from 1 to 100"
     ),
-    "queue-leader-locator": Key(_one_of("client-local", "balanced"), "queue leader locator"),
+    "stream-filter-size-bytes": Key(
+        lambda value: _is_integer(value) and 16 <= value <= 255, "filter size"
+    ),
+    "stream-max-segment-size-bytes": Key(_is_natural, "segment size", lesser=True),
+    "target-group-size": Key(_is_positive, "group size"),
 }
 
 
@@ -216,6 +230,8 @@ def with_declared(effective: Effective, declared: Mapping[str, Value]) -> Effect
 
 
 def _lesser(key: str, one: Value, other: Value) -> Value:
+    if key == "max-age":
+        return min(one, other, key=age_ms)
     if not (_is_integer(one) and _is_integer(other)):
         return other
     if key == "delivery-limit" and min(one, other) < 0:  # which is no limit

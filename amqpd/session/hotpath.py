@@ -355,7 +355,8 @@ def _deliver_from_stream(
                 behind += b"\x03" + number
             fixed = len(prefix) + 16 + len(before) + len(behind) + len(body)
         tag_bytes, offset_bytes = tag.to_bytes(8, "big"), offset.to_bytes(8, "big")
-        pieces += (prefix, tag_bytes, before, offset_bytes, behind, body)  # type: ignore[arg-type]  # as above
+        plain: bytes = body  # type: ignore[assignment]  # as above: it is no LargeBody
+        pieces += (prefix, tag_bytes, before, offset_bytes, behind, plain)
         size += fixed
     output.size += size
     session.speakers[session] = None

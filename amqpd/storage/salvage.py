@@ -318,6 +318,12 @@ TABLES: Final = {
     "standings": TableShape(
         ("queue_id", "next_number", "handed_out_below", "messages", "bytes"), ("queue_id",), ()
     ),
+    "segments": TableShape(
+        ("queue_id", "first", "below", "bytes", "last_ms"), ("queue_id", "first"), ()
+    ),
+    "places": TableShape(
+        ("queue_id", "consumer_tag", "next_offset"), ("queue_id", "consumer_tag"), ()
+    ),
     "gone": TableShape(("first", "last"), ("first",), ()),
 }
 

@@ -211,7 +211,8 @@ def test_of_numbers_the_smallest_counts_and_of_all_else_the_declaration(
     assert terms.dead_letter_routing_key == "key"
 
 
-NUMBERS = [key for key, each in KEYS.items() if each.lesser and key != "delivery-limit"]
+OTHERWISE = ("delivery-limit", "max-age")  # these have tests of their own
+NUMBERS = [key for key, each in KEYS.items() if each.lesser and key not in OTHERWISE]
 
 
 @given(
@@ -244,6 +245,11 @@ def test_a_delivery_limit_below_0_is_none(one: int, other: int, together: int) -
 
 
 # --- what cannot be -------------------------------------------------------------------------------
+
+
+def test_of_two_ages_the_shorter_counts() -> None:
+    assert with_declared({"max-age": "1h"}, {"max-age": "90m"}) == {"max-age": "1h"}
+    assert with_declared({"max-age": "1D"}, {"max-age": "90m"}) == {"max-age": "90m"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Streams that are larger than what is held of them in memory, across restarts, and when parts go."""
+"""Streams that are larger than what is held in memory of them, across restarts, and in parts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -337,3 +337,11 @@ def test_a_stream_that_is_deleted_leaves_nothing_behind(harness: Harness) -> Non
     assert not recovered.segments
     assert not recovered.places
     assert not recovered.standings
+
+
+def test_declare_ok_counts_readers(harness: Harness) -> None:
+    declare(harness)
+    for _ in range(2):
+        Reader(harness, "next")
+    told = Client(harness).ask(Queue.Declare(queue="s", passive=True))
+    assert told.method.consumer_count == 2

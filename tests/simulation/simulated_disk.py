@@ -141,3 +141,5 @@ def _copy_image(image: MemoryStore, store: MemoryStore) -> None:
     store.standings = dict(image.standings)
     store.enqueued_ms = {queue: dict(each) for queue, each in image.enqueued_ms.items()}
     store.due_ms = {queue: dict(each) for queue, each in image.due_ms.items()}
+    store.segments = {queue: dict(each) for queue, each in image.segments.items()}
+    store.places = {queue: dict(each) for queue, each in image.places.items()}

@@ -7,6 +7,7 @@ from random import SystemRandom
 import pytest
 from simulated_disk import Disk, FileDisk
 from simulation import Simulation
+from stream_simulation import StreamSimulation
 from watching import no_internal_error
 
 # So many chains of lives in each part, of so many lives; more of them, and new ones in every run,
@@ -36,6 +37,29 @@ def test_a_broker_that_crashes_again_and_again_keeps_its_promises(part: int) -> 
     count = CHAINS * FACTOR
     for seed in range(FIRST_SEED + part * count, FIRST_SEED + (part + 1) * count):
         run(seed, Disk())
+
+
+@pytest.mark.slow
+def test_offsets_of_a_stream_mean_the_same_after_any_crash(tmp_path: Path) -> None:
+    """Slow for the same reason."""
+    for seed in range(FIRST_SEED, FIRST_SEED + 2 * CHAINS * FACTOR):
+        run_stream(seed, Disk())
+    for seed in range(FIRST_SEED, FIRST_SEED + CHAINS_ON_FILES * FACTOR):
+        directory = tmp_path / f"{seed}"
+        directory.mkdir()
+        run_stream(seed, FileDisk(directory))
+
+
+def run_stream(seed: int, disk: Disk) -> None:
+    simulation = StreamSimulation(seed, disk)
+    try:
+        with no_internal_error():
+            simulation.run(LIVES)
+    except AssertionError as error:
+        error.add_note(f"StreamSimulation({seed}, {type(disk).__name__})")
+        raise
+    finally:
+        simulation.disk.close()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from amqpd.broker.exchanges.spread import (
     ModulusHash,
     check_hash_arguments,
 )
+from amqpd.broker.exchanges.super_stream import SUPER_STREAM, SuperStream, check_partitions
 from amqpd.broker.exchanges.topic import Topic
 from amqpd.wire.arguments import Arguments
 
@@ -31,6 +32,7 @@ TYPES: dict[str, Callable[[Arguments, Chance], Router]] = {
     "x-consistent-hash": lambda arguments, random: ConsistentHash(arguments),
     "x-local-random": lambda arguments, random: ByChance(random),
     "x-modulus-hash": lambda arguments, random: ModulusHash(),
+    SUPER_STREAM: lambda arguments, random: SuperStream(),
     "x-random": lambda arguments, random: ByChance(random),
 }
 
@@ -47,6 +49,8 @@ def check_arguments(type_name: str, arguments: Arguments) -> None:
     """Refuses arguments that the type does not take; ChannelException 406."""
     if type_name == "x-consistent-hash":
         check_hash_arguments(arguments)
+    if type_name == SUPER_STREAM:
+        check_partitions(arguments)
     if type_name == DELAYED_MESSAGE:
         other = check_delayed_type(arguments)
         check_type(other)

@@ -8,11 +8,17 @@ from amqpd import errors
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.delayed import TYPE
 from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.exchanges.super_stream import PARTITIONS
 from amqpd.broker.journal import ExchangeAdded
 from amqpd.broker.permissions import Actor, check, check_any
 from amqpd.broker.topology.delaying import start_delaying
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_exchange
+from amqpd.broker.topology.super_streams import (
+    bind_partitions,
+    check_durable,
+    declare_partitions,
+)
 from amqpd.broker.vhost import RESERVED_PREFIX
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
@@ -49,6 +55,8 @@ def declare_exchange(
         vhost.check_name("exchange", name)
         _check_alternate(actor, name, arguments)
         registry.check_arguments(type_name, arguments)
+        check_durable(actor, name, type_name, durable=durable)
+        declare_partitions(broker, actor, name, type_name, arguments)
         exchange = Exchange(
             name,
             type_name,
@@ -66,6 +74,7 @@ def declare_exchange(
                 ExchangeAdded(vhost.name, name, type_name, auto_delete, internal, arguments.encoded)
             )
         start_delaying(broker, vhost, exchange)
+        bind_partitions(broker, actor, exchange)
         return exchange
     for what, received, current in (
         ("type", type_name, exchange.type_name),
@@ -74,7 +83,7 @@ def declare_exchange(
         ("internal", internal, exchange.internal),
     ):
         vhost.check_equal("exchange", name, what, received, current)
-    for argument in (ALTERNATE, TYPE):
+    for argument in (ALTERNATE, TYPE, PARTITIONS):
         vhost.check_equal_argument("exchange", name, argument, arguments, exchange.arguments)
     return exchange
 
