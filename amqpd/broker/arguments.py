@@ -29,6 +29,7 @@ PRIORITY_MAX = 255
 SEGMENT_SIZE = "x-stream-max-segment-size-bytes"
 SEGMENT_BYTES_MAX = 3_000_000_000
 FILTER_SIZE = "x-stream-filter-size-bytes"
+DELAYED_RETRIES = ("disabled", "all", "failed", "returned")
 QUEUE_TYPES = ("classic", "quorum", "stream")
 
 
@@ -149,7 +150,12 @@ TABLE: dict[str, Argument] = {
         NUMBER_TYPES, _between(0, 1, "a number from 0 to 1"), _CLASSIC_QUORUM
     ),
     "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
-    "x-delivery-limit": Argument(ANY_TYPES, _anything, _QUORUM),
+    "x-delivery-limit": Argument(ANY_TYPES, _anything, _CLASSIC_QUORUM),
+    "x-delayed-retry-type": Argument(
+        STRING_TYPES, _one_of("invalid_delayed_retry_type", *DELAYED_RETRIES), _QUORUM
+    ),
+    "x-delayed-retry-min": Argument(INTEGER_TYPES, _positive, _QUORUM),
+    "x-delayed-retry-max": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-quorum-initial-group-size": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-initial-cluster-size": Argument(INTEGER_TYPES, _positive, _STREAM),
     "x-max-age": Argument(STRING_TYPES, _age, _STREAM),

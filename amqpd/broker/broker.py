@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from amqpd import errors
+from amqpd.broker import kept_letters
 from amqpd.broker.counters import Counters
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.fetch import Fetch, Fetched
@@ -18,7 +19,7 @@ from amqpd.broker.policies import configured_policy
 from amqpd.broker.queues.queue import Queue, Waiter
 from amqpd.broker.recovered import NOTHING, Recovered
 from amqpd.broker.restore import restore
-from amqpd.broker.topology.delaying import start_waiting
+from amqpd.broker.topology.delaying import start_keeping, start_waiting
 from amqpd.broker.topology.removal import remove_queue
 from amqpd.broker.users import Permissions, User
 from amqpd.broker.vhost import Vhost
@@ -45,6 +46,7 @@ class Broker:
         alarms: what has run short: "memory", "disk", "store". Publishers wait while there is any.
         queues: those of all vhosts by their number in the store.
         lines: the same by the numbers of all their lines; and deferred lines.
+        kept_letters: the same that are kept until they have arrived, with the queues that do.
         touched: queues with something to absorb or to dispatch; empty between turns.
         letters: dead letters, and messages that have waited, which have not come to their queues;
             empty between turns.
@@ -71,6 +73,7 @@ class Broker:
         self.queues: dict[int, Queue] = {}
         self.lines: dict[int, Queue | Deferred] = {}
         self.letters: deque[tuple[Target, list[Message]]] = deque()
+        self.kept_letters: deque[tuple[Queue, list[Message]]] = deque()
         self.touched: deque[Target] = deque()
         self.fetches: list[Fetch] = []
         self.resumable: list[Waiter] = []
@@ -145,6 +148,10 @@ class Broker:
         """Where messages of a queue wait that are to be delivered later."""
         return queue.waiting_line or start_waiting(self, queue)
 
+    def letters_line(self, queue: Queue) -> Deferred:
+        """Where dead letters of a queue wait that could not arrive."""
+        return queue.letters_line or start_keeping(self, queue)
+
     def touch(self, queue: Target) -> None:
         """The queue has something to absorb or may have something to dispatch."""
         if not queue.touched:
@@ -153,9 +160,11 @@ class Broker:
 
     def settle_touched(self) -> None:
         """Absorbs all inboxes and dispatches, in the order in which the queues were touched."""
-        while self.touched or self.letters:
+        while self.touched or self.letters or self.kept_letters:
             while self.letters:
                 self._post(*self.letters.popleft())
+            while self.kept_letters:
+                kept_letters.send(self, *self.kept_letters.popleft())
             self.settle_queues()
 
     def _post(self, target: Target, letters: list[Message]) -> None:

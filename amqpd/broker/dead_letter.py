@@ -28,11 +28,13 @@ DELIVERY_LIMIT: Final = "delivery_limit"
 def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reason: str) -> None:
     """Sends messages that have left a queue to its dead letter exchange, if it has one.
 
-    At most once: what cannot be routed, is refused, or goes in a circle by itself, is dropped.
+    At most once: what cannot be routed, is refused, or goes in a circle by itself, is dropped;
+    unless the queue keeps its letters until they have arrived (`kept_letters.py`).
     """
     name = queue.terms.dead_letter_exchange
     exchange = None if name is None else queue.vhost.exchanges.get(name)
-    if exchange is None or not messages:
+    keeps = queue.terms.at_least_once
+    if name is None or (exchange is None and not keeps) or not messages:
         return
     own_key = queue.terms.dead_letter_routing_key
     second = int(broker.epoch + broker.now)
@@ -41,11 +43,14 @@ def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reaso
         new_header, deaths = died(envelope, header, queue.name, reason, second)
         if own_key is not None:
             keys, new_header = [own_key], content.without_header_entry(new_header, "CC")
-        new_envelope = Envelope(exchange.name, keys[0], was_dead=True)
+        new_envelope = Envelope(name, keys[0], was_dead=True)
         persistent = content.is_persistent(header)  # in a quorum queue all of them count as such
         letters: list[Message] = [
             (new_envelope, new_header, message[BODY], persistent) for message in group
         ]
+        if keeps or exchange is None:
+            broker.kept_letters.append((queue, letters))
+            continue
         headers = content.headers(new_header).values
         for target in route(queue.vhost, exchange, keys, headers, new_header).queues:
             if not goes_in_circle(target.name, deaths):

@@ -97,6 +97,12 @@ KEYS: Final[dict[str, Key]] = {
     "consumer-timeout": Key(_is_natural, "consumer timeout", lesser=True),
     "dead-letter-exchange": Key(_is_text, "dead letter exchange name"),
     "dead-letter-routing-key": Key(_is_text, "dead letter routing key"),
+    "dead-letter-strategy": Key(_one_of("at-most-once", "at-least-once"), "dead letter strategy"),
+    "delayed-retry-max": Key(_is_positive, "delay in milliseconds"),
+    "delayed-retry-min": Key(_is_positive, "delay in milliseconds"),
+    "delayed-retry-type": Key(
+        _one_of("disabled", "all", "failed", "returned"), "delayed retry type"
+    ),
     "delivery-limit": Key(_is_integer, "delivery limit", **_NUMBER),
     "expires": Key(_is_positive, "queue expiry", **_NUMBER),
     "max-age": Key(_is_age, "max age", lesser=True),

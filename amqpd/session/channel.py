@@ -136,10 +136,14 @@ class Channel:
             consumer.queue.reject(consumer, numbers, [message for _, message in group])
             self.settled(consumer, len(group))
 
-    def requeue(self, deliveries: Iterable[Delivery]) -> None:
-        """Deliveries go back to their queues."""
+    def requeue(self, deliveries: Iterable[Delivery], *, failed: bool = False) -> None:
+        """Deliveries go back to their queues.
+
+        Args:
+            failed: because they could not be done, and not because they were returned.
+        """
         for consumer, group in by_consumer(deliveries).items():
-            consumer.queue.requeue(consumer, group)
+            consumer.queue.requeue(consumer, group, failed=failed)
             self.session.broker.counters.requeued += len(group)
             self.settled(consumer, len(group))
 
@@ -179,7 +183,7 @@ class Channel:
         if self.transaction is not None:
             self.transaction.rollback(self)
             self.transaction = None
-        self.requeue(self.unacked.take_all(self.last_tag).values())
+        self.requeue(self.unacked.take_all(self.last_tag).values(), failed=True)
         self.confirms = None
         self.assembly = None
         self.ack_timeout.stop()

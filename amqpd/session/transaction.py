@@ -26,10 +26,15 @@ class Publish(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """Deliveries that were acknowledged (requeue None), or rejected."""
+    """Deliveries that were acknowledged (requeue None), or rejected.
+
+    Attributes:
+        failed: with basic.reject, which says that they could not be done.
+    """
 
     deliveries: dict[int, Delivery]
     requeue: bool | None
+    failed: bool
 
 
 class Transaction:

@@ -20,17 +20,12 @@ from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
-from amqpd.broker.queues.retry import (
-    Retry,
-    as_released,
-    counted,
-    times_retried,
-    wanted_delay_ms,
-)
+from amqpd.broker.queues.retry import as_released
 from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
 from amqpd.broker.queues.stream import Stream
 from amqpd.broker.queues.terms import DROP_HEAD, NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
+from amqpd.broker.queues.waiting import put_off_delayed, put_off_rejected, put_off_returned
 from amqpd.broker.queues.window import Run
 from amqpd.wire.arguments import Arguments
 
@@ -73,6 +68,8 @@ class Queue:
         inbox_bytes: size of their bodies.
         inbox_expires: some of them have a TTL of their own.
         waiting_line: messages that are to be delivered later; None as long as there were none.
+        letters_line: dead letters that are kept until they have arrived; None as long as there were
+            none.
         unacked: deliveries that are not settled.
         incoming: the bindings that lead here, in the order in which they came.
         touched: it stands in the broker's list of queues to settle.
@@ -123,6 +120,7 @@ class Queue:
         self.expiry = Expiry()
         self.returns = Returns()
         self.waiting_line: Deferred | None = None
+        self.letters_line: Deferred | None = None
         self._broker = broker
         self._alarm: Deadline | None = None  # when to look at deadlines and limits again
         self._lease: Deadline | None = None  # when it expires, if nobody uses it until then
@@ -138,6 +136,7 @@ class Queue:
         is_other_ttl = bool(self.ready) and self.expiry.ttl_s != self.terms.ttl_s
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= is_other_ttl or len(self.line_ids) > 1
+        self.returns.begin_with_header = self.terms.delayed_retry is not None
         self._is_limited = self.terms.is_limited
         if self.stream is not None:
             self.stream.retain(self.terms.retention)
@@ -195,8 +194,8 @@ class Queue:
         if not messages or self.deleted:
             return
         if self.terms.delays:
-            self._put_off_delayed(messages)
-            messages = self.inbox
+            messages = self.inbox = put_off_delayed(self._broker, self, messages)
+            self.inbox_bytes = bodies_size(messages)
             if not messages:
                 return
         size, self.inbox, self.inbox_bytes = self.inbox_bytes, [], 0
@@ -207,17 +206,6 @@ class Queue:
         self.expiry.is_mixed |= own
         for numbers, some in self.backlog.put(messages, size, tell=True):
             self.expiry.came(numbers, some, self._broker.now, own=own)
-
-    def _put_off_delayed(self, messages: list[Message]) -> None:
-        """Leaves in the inbox what need not wait."""
-        line = self._broker.waiting_line(self)
-        delays_ms = [wanted_delay_ms(message, line.now_ms()) for message in messages]
-        pairs = list(zip(messages, delays_ms, strict=True))
-        if later := [pair for pair in pairs if pair[1] > 0]:
-            line.put([pair[0] for pair in later], [pair[1] for pair in later])
-            self._broker.touch(line)
-            self.inbox = [pair[0] for pair in pairs if pair[1] <= 0]
-            self.inbox_bytes = bodies_size(self.inbox)
 
     def come_back(self, messages: list[Message]) -> None:
         """Messages have waited."""
@@ -371,43 +359,37 @@ class Queue:
         """Deliveries were rejected, and not to come back."""
         if not self.deleted and self.stream is None:
             retry = self.terms.retry
-            dead = messages if retry is None else self._retried(retry, messages)
-            dead_letter(self._broker, self, dead, REJECTED)
+            if retry is None:
+                dead_letter(self._broker, self, messages, REJECTED)
+            else:
+                dead = put_off_rejected(self._broker, self, retry, messages)
+                dead_letter(self._broker, self, dead, REJECTED)
         self.release(consumer, numbers, messages)
 
-    def _retried(self, retry: Retry, messages: list[Message]) -> list[Message]:
-        """Puts rejected messages off; those that have come back too often already are left."""
-        line = self._broker.waiting_line(self)
-        again: list[Message] = []
-        delays_ms: list[int] = []
-        dead: list[Message] = []
-        for message in messages:
-            times = times_retried(message)
-            if times >= retry.times_max:
-                dead.append(message)
-                continue
-            again.append(counted(message, times + 1))
-            delays_ms.append(retry.delay_ms(times, self._broker.random.random()))
-        if again:
-            line.put(again, delays_ms)
-            self._broker.touch(line)
-        return dead
+    def requeue(
+        self, consumer: Consumer, deliveries: list[tuple[int, Message]], *, failed: bool = False
+    ) -> None:
+        """Deliveries come back to their places.
 
-    def requeue(self, consumer: Consumer, deliveries: list[tuple[int, Message]]) -> None:
-        """Deliveries come back to their places."""
+        Args:
+            failed: because they could not be done, and not because they were returned.
+        """
         self.unacked -= len(deliveries)
         self._regain(consumer, len(deliveries))
         if self.deleted:
             return
         if self.terms.counts_deliveries:
             deliveries = self._within_limit(deliveries)
-        self.backlog.give_back(deliveries)
+        delayed_retry = self.terms.delayed_retry
+        if delayed_retry is not None and delayed_retry.applies(failed=failed):
+            put_off_returned(self._broker, self, delayed_retry, deliveries)
+            self._forget([pair[0] for pair in deliveries], [pair[1] for pair in deliveries])
+        else:
+            self.backlog.give_back(deliveries)
 
     def _within_limit(self, deliveries: list[tuple[int, Message]]) -> list[tuple[int, Message]]:
         """Deliveries that may come back once more; the others become dead letters."""
-        over = self.returns.came_back(
-            [number for number, _ in deliveries], self.terms.delivery_limit
-        )
+        over = self.returns.came_back(deliveries, self.terms.delivery_limit)
         if not over:
             return deliveries
         lost = [delivery for delivery in deliveries if delivery[0] in over]

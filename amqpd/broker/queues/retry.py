@@ -53,6 +53,44 @@ class Retry(NamedTuple):
         return round(min(grown, self.max_ms) * (1 + self.jitter * chance))
 
 
+class DelayedRetry(NamedTuple):
+    """How long deliveries of a quorum queue wait that are put back.
+
+    Attributes:
+        failed: those wait that could not be done: basic.reject, and what a channel leaves behind.
+        returned: those wait that were given back: basic.nack and basic.recover.
+
+    Source: RabbitMQ 4.3, "Quorum Queues", delayed retries.
+    """
+
+    min_ms: int
+    max_ms: int
+    failed: bool
+    returned: bool
+
+    def applies(self, *, failed: bool) -> bool:
+        """Whether a delivery waits."""
+        return self.failed if failed else self.returned
+
+    def delay_ms(self, times: int) -> int:
+        """How long a message waits that has come back so many times."""
+        return min(self.min_ms * max(times, 1), self.max_ms)
+
+
+def delayed_retry(effective: Mapping[str, Any]) -> DelayedRetry | None:
+    """What arguments say of what is put back; None if it does not wait."""
+    kind = effective.get("delayed-retry-type", "disabled")
+    if kind == "disabled":
+        return None
+    least = effective.get("delayed-retry-min", MIN_DELAY_MS)
+    return DelayedRetry(
+        least,
+        max(least, effective.get("delayed-retry-max", MAX_DELAY_MS)),
+        failed=kind in ("all", "failed"),
+        returned=kind in ("all", "returned"),
+    )
+
+
 def retry(effective: Mapping[str, Any]) -> Retry | None:
     """What arguments say of retries; None if they want none."""
     times_max = effective.get("retry-max")

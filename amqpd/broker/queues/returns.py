@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from amqpd.broker.message import Message
+from amqpd.broker.message import HEADER, Message
 from amqpd.broker.queues.window import known_of
 from amqpd.wire import content, fields
 
@@ -23,19 +23,32 @@ class Returns:
 
     Attributes:
         counts: by number, of messages in memory that have come back; no more than there are.
+        begin_with_header: messages come anew that had come back before, with their counts in their
+            headers.
     """
 
-    __slots__ = ("counts",)
+    __slots__ = ("begin_with_header", "counts")
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
+        self.begin_with_header = False
 
-    def came_back(self, numbers: Sequence[int], limit: int | None) -> set[int]:
+    def came_back(self, deliveries: Sequence[tuple[int, Message]], limit: int | None) -> set[int]:
         """Messages have come back once more; those of them that have done so too often."""
         counts = self.counts
-        for number in numbers:
+        for number, _ in deliveries:
             counts[number] = counts.get(number, 0) + 1
-        return set() if limit is None else {each for each in numbers if counts[each] > limit}
+        if limit is None:
+            return set()
+        return {number for number, message in deliveries if self.times(number, message) > limit}
+
+    def times(self, number: int, message: Message) -> int:
+        """How often a message has come back."""
+        times = self.counts.get(number, 0)
+        if self.begin_with_header and content.flags(message[HEADER]) & content.HEADERS:
+            before = content.headers(message[HEADER]).values.get(COUNT_HEADER, 0)
+            times += max(before, 0) if isinstance(before, int) else 0
+        return times
 
     def were(self, numbers: Sequence[int], counts: Sequence[int]) -> None:
         """Messages were read back from the store that have come back so often."""
@@ -45,7 +58,7 @@ class Returns:
     def counted(self, numbers: Sequence[int], messages: Sequence[Message]) -> list[Message]:
         """The messages with their counts in their headers."""
         return [
-            _with_count(message, self.counts[number]) if number in self.counts else message
+            with_count(message, self.times(number, message)) if number in self.counts else message
             for number, message in zip(numbers, messages, strict=True)
         ]
 
@@ -59,7 +72,8 @@ class Returns:
         self.forget(known_of(gone, self.counts))
 
 
-def _with_count(message: Message, count: int) -> Message:
+def with_count(message: Message, count: int) -> Message:
+    """The message with its count in its headers."""
     envelope, header, body, persistent = message
     entry = fields.long(COUNT_HEADER, count)
     return envelope, content.with_header_entry(header, COUNT_HEADER, entry), body, persistent

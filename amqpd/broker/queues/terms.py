@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from amqpd.broker.queues.retention import FOR_EVER, Retention, retention
-from amqpd.broker.queues.retry import Retry, retry
+from amqpd.broker.queues.retry import DelayedRetry, Retry, delayed_retry, retry
 
 DROP_HEAD: Final = "drop-head"
 REJECT_PUBLISH: Final = "reject-publish"
@@ -34,10 +34,12 @@ class Terms(NamedTuple):
         dead_letter_exchange: where messages go that are rejected, expired or dropped; None for
             nowhere, "" for the default exchange.
         dead_letter_routing_key: with which routing key; None for those that they came with.
+        at_least_once: dead letters are kept until they have arrived.
         counts_deliveries: a message that comes back says how often it did.
         delivery_limit: how often a message may come back; None for any number.
         delays: publishers may say when a message is to be delivered.
         retry: how rejected messages come back; None if they do not.
+        delayed_retry: how what is put back waits; None if it does not.
         retention: how much of it stays, if it is a stream.
         consumer_timeout_s: how long a delivery may be unsettled, 0 for ever; None if the queue does
             not say it.
@@ -50,10 +52,12 @@ class Terms(NamedTuple):
     overflow: str = DROP_HEAD
     dead_letter_exchange: str | None = None
     dead_letter_routing_key: str | None = None
+    at_least_once: bool = False
     counts_deliveries: bool = False
     delivery_limit: int | None = None
     delays: bool = False
     retry: Retry | None = None
+    delayed_retry: DelayedRetry | None = None
     retention: Retention = FOR_EVER
     consumer_timeout_s: float | None = None
 
@@ -90,11 +94,21 @@ def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
         overflow=effective.get("overflow", DROP_HEAD),
         dead_letter_exchange=effective.get("dead-letter-exchange"),
         dead_letter_routing_key=effective.get("dead-letter-routing-key"),
+        at_least_once=queue_type == "quorum" and _keeps_letters(effective),
         counts_deliveries=queue_type == "quorum" or limit >= 0,
         delivery_limit=limit if limit >= 0 else None,
         delays=effective.get("delayed") is True,
         retry=retry(effective),
+        delayed_retry=delayed_retry(effective),
         consumer_timeout_s=_seconds(effective.get("consumer-timeout")),
+    )
+
+
+def _keeps_letters(effective: Mapping[str, Any]) -> bool:
+    """Only where the queue refuses publishers when it is full, as in RabbitMQ."""
+    return (
+        effective.get("dead-letter-strategy") == "at-least-once"
+        and effective.get("overflow") == REJECT_PUBLISH
     )
 
 

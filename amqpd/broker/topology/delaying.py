@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OF_EXCHANGE: Final = "amq.delayed."
 OF_QUEUE: Final = "amq.waiting."
+LETTERS_OF: Final = "amq.letters."
 NO_FIELDS: Final = fields.sized(b"")
 
 
@@ -42,6 +43,13 @@ def start_waiting(broker: Broker, queue: Queue) -> Deferred:
     return line
 
 
+def start_keeping(broker: Broker, queue: Queue) -> Deferred:
+    """Gives a queue a line for dead letters that could not arrive."""
+    line = _line_of_letters(broker, queue, broker.next_queue_id(1), None)
+    _keep(broker, queue.vhost, line)
+    return line
+
+
 def _keep(broker: Broker, vhost: Vhost, line: Deferred) -> None:
     if line.durable:
         broker.journal.append(
@@ -51,17 +59,18 @@ def _keep(broker: Broker, vhost: Vhost, line: Deferred) -> None:
 
 def is_line(added: QueueAdded) -> bool:
     """Whether what the store has as a queue is a line."""
-    return added.name.startswith((OF_EXCHANGE, OF_QUEUE))
+    return added.name.startswith((OF_EXCHANGE, OF_QUEUE, LETTERS_OF))
 
 
 def bring_back(broker: Broker, vhost: Vhost, added: QueueAdded, standing: Standing | None) -> None:
     """Gives a recovered exchange or queue its line back; raises ValueError if it is not there."""
-    if added.name.startswith(OF_QUEUE):
-        queue = vhost.queues.get(added.name.removeprefix(OF_QUEUE))
-        if queue is None:
-            raise ValueError(f"messages wait in '{added.name}' for a queue that is not there")
-        broker.touch(_line_of_queue(broker, queue, added.queue_id, standing))
-        return
+    for prefix, line_of in ((OF_QUEUE, _line_of_queue), (LETTERS_OF, _line_of_letters)):
+        if added.name.startswith(prefix):
+            queue = vhost.queues.get(added.name.removeprefix(prefix))
+            if queue is None:
+                raise ValueError(f"messages wait in '{added.name}' for a queue that is not there")
+            broker.touch(line_of(broker, queue, added.queue_id, standing))
+            return
     name = added.name.removeprefix(OF_EXCHANGE)
     exchange = vhost.exchanges.get(name)
     if exchange is None or not isinstance(exchange.router, Delayed):
@@ -109,6 +118,23 @@ def _line_of_queue(
     return line
 
 
+def _line_of_letters(
+    broker: Broker, queue: Queue, queue_id: int, standing: Standing | None
+) -> Deferred:
+    line = Deferred(
+        broker,
+        queue_id,
+        LETTERS_OF + queue.name,
+        delay_ms=delay_ms,
+        release=lambda letters: broker.kept_letters.append((queue, letters)),
+        durable=queue.durable,
+        standing=standing,
+    )
+    queue.letters_line = line
+    broker.lines[queue_id] = line
+    return line
+
+
 def _route(broker: Broker, vhost: Vhost, exchange: Exchange, message: Message) -> None:
     """A message has waited, and goes where the exchange leads it now."""
     envelope = message[ENVELOPE]
@@ -128,7 +154,8 @@ def stop_delaying(broker: Broker, exchange: Exchange) -> None:
 
 def stop_waiting(broker: Broker, queue: Queue) -> None:
     """The queue is gone, and what waits with it."""
-    if queue.waiting_line is not None:
-        del broker.lines[queue.waiting_line.queue_id]
-        queue.waiting_line.remove()
-        queue.waiting_line = None
+    for line in (queue.waiting_line, queue.letters_line):
+        if line is not None:
+            del broker.lines[line.queue_id]
+            line.remove()
+    queue.waiting_line = queue.letters_line = None

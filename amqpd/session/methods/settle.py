@@ -27,7 +27,7 @@ def nack(channel: Channel, method: Basic.Nack, payload: bytes) -> None:
 
 
 def reject(channel: Channel, method: Basic.Reject, payload: bytes) -> None:
-    _settle(channel, method.delivery_tag or 0, False, method.requeue)
+    _settle(channel, method.delivery_tag or 0, False, method.requeue, failed=True)
     channel.session.broker.settle_touched()
 
 
@@ -45,20 +45,28 @@ def recover_async(
     channel.requeue(channel.unacked.take_all(channel.last_tag).values())
 
 
-def _settle(channel: Channel, tag: int, multiple: bool, requeue: bool | None) -> None:
+def _settle(
+    channel: Channel, tag: int, multiple: bool, requeue: bool | None, *, failed: bool = False
+) -> None:
     """Settles for good (requeue None or False), or puts back; in a transaction at its commit."""
     taken = channel.unacked.take(tag, multiple, channel.last_tag)
     if channel.transaction is None:
-        apply(channel, taken.values(), requeue)
+        apply(channel, taken.values(), requeue, failed=failed)
     else:
-        channel.transaction.settlements.append(Settlement(taken, requeue))
+        channel.transaction.settlements.append(Settlement(taken, requeue, failed))
 
 
-def apply(channel: Channel, deliveries: Collection[Delivery], requeue: bool | None) -> None:
-    """Does what the client asked for."""
+def apply(
+    channel: Channel, deliveries: Collection[Delivery], requeue: bool | None, *, failed: bool
+) -> None:
+    """Does what the client asked for.
+
+    Args:
+        failed: what is put back was not just returned, but could not be done.
+    """
     counters = channel.session.broker.counters
     if requeue:
-        channel.requeue(deliveries)
+        channel.requeue(deliveries, failed=failed)
         return
     if requeue is None:
         counters.acknowledged += len(deliveries)

@@ -40,7 +40,7 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
             ).queues
         accepted &= send(channel, publish.message, queues, publish.mandatory)
     for settlement in transaction.settlements:
-        apply(channel, settlement.deliveries.values(), settlement.requeue)
+        apply(channel, settlement.deliveries.values(), settlement.requeue, failed=settlement.failed)
     channel.session.broker.settle_touched()
     if not accepted:
         raise errors.precondition_failed("partial tx completion")
