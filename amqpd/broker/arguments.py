@@ -6,6 +6,7 @@ Texts and order as in RabbitMQ: `invalid arg 'x' for queue 'q' in vhost '/': {wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqpd import errors
@@ -86,6 +87,10 @@ def _version(value: int, arguments: Values) -> str | None:
     return _not_negative(value, arguments) or f"\"unsupported queue version '{value}'\""
 
 
+def _above_zero(value: float, arguments: Values) -> str | None:
+    return None if 0 < value < inf else f'"expected a number above 0, got {value}"'
+
+
 def _between(least: float, most: float, words: str) -> Check:
     """For arguments that RabbitMQ does not have."""
 
@@ -149,6 +154,9 @@ TABLE: dict[str, Argument] = {
     "x-retry-jitter": Argument(
         NUMBER_TYPES, _between(0, 1, "a number from 0 to 1"), _CLASSIC_QUORUM
     ),
+    "x-ack-timeout": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
+    "x-max-rate": Argument(NUMBER_TYPES, _above_zero, _CLASSIC_QUORUM),
+    "x-max-unacked": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
     "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
     "x-delivery-limit": Argument(ANY_TYPES, _anything, _CLASSIC_QUORUM),
     "x-delayed-retry-type": Argument(

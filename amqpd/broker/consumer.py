@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from amqpd.broker.message import Message
     from amqpd.broker.queues.cursor import Cursor
+    from amqpd.broker.queues.pace import Pace
     from amqpd.broker.queues.queue import Queue
 
 # The most that a consumer without a prefetch limit is given in one go. With the byte limit of a run
@@ -49,8 +50,10 @@ class Consumer:
         unacked: messages given and not settled.
         counts: what it has unsettled counts against its channel's limit.
         shares_limit: its channel limits all its consumers together, so it takes one at a time.
+        pace: how fast it is given messages; None for as fast as it takes them.
         cursor: where it reads, if its queue is a stream.
         ack_timeout_s: how long its deliveries may be unsettled.
+        gives_back: what it has for longer goes back to the queue, and nothing else happens.
         waiting: it stands in its queue's turn for messages.
         prefixes: starts of its basic.deliver frames by the length of the envelope's suffix; at most
             one for each of the 512 lengths that two short strings can have.
@@ -63,7 +66,9 @@ class Consumer:
         "counts",
         "cursor",
         "exclusive",
+        "gives_back",
         "no_ack",
+        "pace",
         "prefetch",
         "prefixes",
         "priority",
@@ -86,9 +91,12 @@ class Consumer:
         priority: int,
         arguments: dict[str, Any],
         ack_timeout_s: float = inf,
+        gives_back: bool = False,
         cursor: Cursor | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.cursor = cursor
+        self.pace = pace
         self.tag = tag
         self.queue = queue
         self.channel = channel
@@ -97,6 +105,7 @@ class Consumer:
         self.prefetch = 0 if no_ack else prefetch
         self.priority = priority
         self.arguments = arguments
+        self.gives_back = gives_back
         self.ack_timeout_s = inf if no_ack else ack_timeout_s
         self.shares_limit = False
         self.counts = not no_ack

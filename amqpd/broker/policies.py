@@ -93,6 +93,7 @@ def _one_of(*values: str) -> Callable[[Value], bool]:
 _NUMBER: Final = {"lesser": True, "by_operator": True}
 _MODES: Final = ("drop-head", "reject-publish", "reject-publish-dlx")
 KEYS: Final[dict[str, Key]] = {
+    "ack-timeout": Key(_is_positive, "time in milliseconds", lesser=True),
     "alternate-exchange": Key(_is_text, "alternate exchange name"),
     "consumer-timeout": Key(_is_natural, "consumer timeout", lesser=True),
     "dead-letter-exchange": Key(_is_text, "dead letter exchange name"),
@@ -108,6 +109,8 @@ KEYS: Final[dict[str, Key]] = {
     "max-age": Key(_is_age, "max age", lesser=True),
     "max-length": Key(_is_natural, "maximum length", **_NUMBER),
     "max-length-bytes": Key(_is_natural, "maximum length in bytes", **_NUMBER),
+    "max-rate": Key(lambda value: _is_number(value) and value > 0, "rate", lesser=True),
+    "max-unacked": Key(_is_positive, "number of messages", lesser=True),
     "message-ttl": Key(_is_natural, "message TTL", **_NUMBER),
     "overflow": Key(_one_of(*_MODES), "overflow value", by_operator=True, operator_wins=True),
     "queue-leader-locator": Key(_one_of("client-local", "balanced"), "queue leader locator"),
@@ -238,7 +241,7 @@ def with_declared(effective: Effective, declared: Mapping[str, Value]) -> Effect
 def _lesser(key: str, one: Value, other: Value) -> Value:
     if key == "max-age":
         return min(one, other, key=age_ms)
-    if not (_is_integer(one) and _is_integer(other)):
+    if not (_is_number(one) and _is_number(other)):
         return other
     if key == "delivery-limit" and min(one, other) < 0:  # which is no limit
         return max(one, other)

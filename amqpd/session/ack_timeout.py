@@ -4,14 +4,19 @@ Nothing is noted for a delivery. While a channel has unsettled ones it is looked
 time, and remembered which delivery tag was the last one then: so it is known within LOOKS_PER_TIME
 of the time allowed how old the others are, and a delivery is timed out that much too late at most.
 
+What happens then: the channel is closed, or the consumer cancelled, as in RabbitMQ; or, where
+`x-ack-timeout` says so, which is amqpd's own (docs/LIMITS.md), the delivery just goes back. There a
+client can say that it still works on deliveries (`extend`): their time begins anew.
+
 Source: RabbitMQ, "Delivery Acknowledgement Timeout". RabbitMQ looks once a minute.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqpd import errors
 from amqpd.broker.deadlines import Deadline
@@ -22,8 +27,14 @@ if TYPE_CHECKING:
     from amqpd.broker.queues.queue import Queue
     from amqpd.session.channel import Channel
 
+# A publish to the default exchange with this routing key, on the channel of the deliveries, has
+# their time begin anew: of those in the header EXTENDED, or of all. Every client can say it.
+EXTEND: Final = "amq.ack-timeout.extend"
+EXTENDED: Final = "x-delivery-tags"
+
 LOOKS_PER_TIME: Final = 10
 LOOK_S_MAX: Final = 60.0
+ROUNDING_S: Final = 1e-6  # a look that is early by so much would leave it to the next one
 LOOKS_MAX: Final = 1024  # remembered; of more, every second one is forgotten
 
 
@@ -35,13 +46,21 @@ class AckTimeout:
             shorter one have to be watched. Infinite while none is.
     """
 
-    __slots__ = ("_alarm", "_channel", "_looks", "shortest_s")
+    __slots__ = ("_alarm", "_channel", "_extended", "_looks", "shortest_s")
 
     def __init__(self, channel: Channel) -> None:
         self.shortest_s = inf
         self._channel = channel
         self._looks: deque[tuple[float, int]] = deque()  # when, and the last tag then
+        self._extended: dict[int, float] = {}  # tags whose time has begun anew, and when
         self._alarm: Deadline | None = None
+
+    def extend(self, tags: Iterable[int] | None) -> None:
+        """The time of these deliveries begins anew; of all if it is None."""
+        now, by_tag = self._channel.session.broker.now, self._channel.unacked.by_tag
+        for tag in by_tag if tags is None else tags:
+            if tag in by_tag:
+                self._extended[tag] = now
 
     def watch(self, consumer: Consumer) -> None:
         """The consumer has been given messages, and a time for them."""
@@ -66,6 +85,7 @@ class AckTimeout:
         self._alarm = None
         channel = self._channel
         now, by_tag = channel.session.broker.now, channel.unacked.by_tag
+        self._extended = {tag: when for tag, when in self._extended.items() if tag in by_tag}
         if not by_tag:
             self._looks.clear()
             self.shortest_s = inf
@@ -78,12 +98,12 @@ class AckTimeout:
         if len(self._looks) > LOOKS_MAX:
             self._looks = deque(list(self._looks)[::2])
         self._wait()
-        for consumer in late:
-            self._time_out(consumer)
+        for consumer, tags in late.items():
+            self._time_out(consumer, tags)
 
-    def _late(self, now: float) -> dict[Consumer, None]:
-        """Consumers that have left a delivery unsettled for too long."""
-        late: dict[Consumer, None] = {}
+    def _late(self, now: float) -> dict[Consumer, list[int]]:
+        """Consumers that have left deliveries unsettled for too long, and the tags of these."""
+        late: dict[Consumer, list[int]] = {}
         looks = iter(self._looks)
         when, last = next(looks, (now, 0))
         for tag, (consumer, _, _) in self._channel.unacked.by_tag.items():
@@ -93,15 +113,18 @@ class AckTimeout:
                 if look is None:
                     return late
                 when, last = look
-            if now - when < self.shortest_s:
+            if now - when < self.shortest_s - ROUNDING_S:
                 return late
-            if now - when >= consumer.ack_timeout_s:
-                late[consumer] = None
+            if now - self._extended.get(tag, when) >= consumer.ack_timeout_s - ROUNDING_S:
+                late.setdefault(consumer, []).append(tag)
         return late
 
-    def _time_out(self, consumer: Consumer) -> None:
+    def _time_out(self, consumer: Consumer, tags: list[int]) -> None:
         channel = self._channel
         if channel.closing or channel.session.closing:
+            return
+        if consumer.gives_back:
+            self._give_back(consumer, tags)
             return
         profile = channel.session.broker.config.consumer
         if profile.ack_timeout_cancels:
@@ -121,6 +144,15 @@ class AckTimeout:
             (0, 0),
         )
 
+    def _give_back(self, consumer: Consumer, tags: list[int]) -> None:
+        """Deliveries go back, or wait for a retry; their consumer stays."""
+        channel = self._channel
+        deliveries = channel.unacked.time_out(tags)
+        if consumer.queue.terms.retry is not None:
+            channel.reject(deliveries)
+        else:
+            channel.requeue(deliveries, failed=True)
+
     def _cancel(self, consumer: Consumer) -> None:
         """The consumer goes, and what it has comes back; its channel goes on."""
         channel = self._channel
@@ -132,17 +164,31 @@ class AckTimeout:
         channel.requeue([by_tag.pop(tag) for tag in tags])
 
 
-def ack_timeout_s(channel: Channel, queue: Queue, own_ms: int | None) -> float:
+class Patience(NamedTuple):
+    """How long deliveries of a consumer may be unsettled, and whether they just go back then."""
+
+    seconds: float = inf
+    gives_back: bool = False
+
+
+def patience(
+    channel: Channel, queue: Queue, own_ms: int | None = None, gives_back_ms: int | None = None
+) -> Patience:
     """How long deliveries of a consumer may be unsettled.
 
     Args:
-        own_ms: what the consumer itself says.
+        own_ms, gives_back_ms: what the consumer itself says with `x-consumer-timeout` and
+            `x-ack-timeout`.
     """
+    if gives_back_ms is None and queue.terms.ack_timeout_s is not None:
+        return Patience(queue.terms.ack_timeout_s, gives_back=True)
+    if gives_back_ms is not None:
+        return Patience(gives_back_ms / 1000, gives_back=True)
     profile = channel.session.broker.config.consumer
     if profile.ack_timeout_cancels and queue.type != "quorum":
-        return inf
+        return Patience()
     if own_ms is not None:
-        return own_ms / 1000 or inf
+        return Patience(own_ms / 1000 or inf)
     if queue.terms.consumer_timeout_s is not None:
-        return queue.terms.consumer_timeout_s or inf
-    return profile.ack_timeout_s or inf
+        return Patience(queue.terms.consumer_timeout_s or inf)
+    return Patience(profile.ack_timeout_s or inf)

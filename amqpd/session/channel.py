@@ -86,6 +86,11 @@ class Channel:
                 return 0
             if not consumer.no_ack:
                 room = min(room, left)
+        if consumer.pace is not None and room > 0:
+            broker = self.session.broker
+            room = min(room, consumer.pace.left(broker.now))
+            if not room:
+                consumer.pace.rejoin(broker, consumer)
         return room
 
     def hold(self, ticket: int) -> None:

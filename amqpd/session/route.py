@@ -12,6 +12,7 @@ from amqpd import errors
 from amqpd.broker.message import Envelope
 from amqpd.broker.permissions import check
 from amqpd.broker.routing import route
+from amqpd.session.ack_timeout import EXTEND
 
 if TYPE_CHECKING:
     from amqpd.broker.exchanges.exchange import Exchange
@@ -29,6 +30,7 @@ class Route:
         queues: for a message without headers.
         uses_headers: the headers have a say in where it goes.
         varies: the next message may go elsewhere, though it is like this one.
+        extends: it goes to no queue: the client says that it still works on deliveries.
         is_slow: each message is looked at alone: it may go elsewhere, or a queue may refuse it.
     """
 
@@ -36,6 +38,7 @@ class Route:
         "channel",
         "envelope",
         "exchange",
+        "extends",
         "mandatory",
         "is_slow",
         "queues",
@@ -54,7 +57,10 @@ class Route:
         self.queues, self.uses_headers, self.varies = route(
             channel.session.vhost, exchange, [routing_key], {}
         )
-        self.is_slow = self.varies or any(queue.terms.refuses for queue in self.queues)
+        self.extends = not exchange.name and routing_key == EXTEND
+        self.is_slow = (
+            self.varies or self.extends or any(queue.terms.refuses for queue in self.queues)
+        )
 
 
 class Routes:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from amqpd import errors
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.message import Message
+
+# Tags of deliveries that went back because of a timeout; the oldest are forgotten first.
+TIMED_OUT_MAX: Final = 16_384
 
 Delivery = tuple[Consumer, int, Message]  # who has it, its number in the queue, the message
 
@@ -14,12 +20,15 @@ class Unacked:
 
     Attributes:
         by_tag: in the order of the tags. The hot path adds and removes single entries.
+        timed_out: tags of deliveries that have gone back without the client's knowledge, which it
+            may still settle; at most TIMED_OUT_MAX.
     """
 
-    __slots__ = ("_lowest", "by_tag")
+    __slots__ = ("_lowest", "by_tag", "timed_out")
 
     def __init__(self) -> None:
         self.by_tag: dict[int, Delivery] = {}
+        self.timed_out: dict[int, None] = {}
         self._lowest = 1  # no outstanding tag is below
 
     def take(self, tag: int, multiple: bool, last_tag: int) -> dict[int, Delivery]:
@@ -36,8 +45,12 @@ class Unacked:
         if multiple and tag == 0:
             return self.take_all(last_tag)
         if tag not in by_tag:
-            raise errors.precondition_failed(f"unknown delivery tag {tag}")
-        if not multiple:
+            if tag not in self.timed_out:
+                raise errors.precondition_failed(f"unknown delivery tag {tag}")
+            del self.timed_out[tag]
+            if not multiple:
+                return {}
+        elif not multiple:
             return {tag: by_tag.pop(tag)}
         # Either walk costs no more than what the channel has given out since the last one.
         if tag - self._lowest < 2 * len(by_tag):
@@ -52,6 +65,14 @@ class Unacked:
         taken, self.by_tag = self.by_tag, {}
         self._lowest = last_tag + 1
         return taken
+
+    def time_out(self, tags: Iterable[int]) -> list[Delivery]:
+        """Removes deliveries, which the client may settle all the same."""
+        taken = [(tag, self.by_tag.pop(tag)) for tag in tags]
+        self.timed_out.update((tag, None) for tag, _ in taken)
+        while len(self.timed_out) > TIMED_OUT_MAX:
+            del self.timed_out[next(iter(self.timed_out))]
+        return [delivery for _, delivery in taken]
 
     def restore(self, deliveries: dict[int, Delivery]) -> None:
         """Puts entries back at their tags (tx.rollback)."""

@@ -186,7 +186,8 @@ class MemoryStore:
         if changes.standing is not None:
             self.standings[queue_id] = changes.standing
             self._change_kept(queue_id, changes, dates)
-            self._change_stream(queue_id, changes)
+            if changes.full or changes.places or changes.dropped:
+                self._change_stream(queue_id, changes)
         spilled = self.spilled.setdefault(queue_id, {})
         spilled.update(changes.spilled)
         for number in [each for each in spilled if each < changes.unspilled_below]:

@@ -20,6 +20,7 @@ from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
+from amqpd.broker.queues.pace import Pace
 from amqpd.broker.queues.retry import as_released
 from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
@@ -67,6 +68,7 @@ class Queue:
         inbox: messages published in this turn and not yet in the backlog.
         inbox_bytes: size of their bodies.
         inbox_expires: some of them have a TTL of their own.
+        pace: how fast its messages may go; None for as fast as they can.
         waiting_line: messages that are to be delivered later; None as long as there were none.
         letters_line: dead letters that are kept until they have arrived; None as long as there were
             none.
@@ -117,6 +119,7 @@ class Queue:
         self.touched = False
         self.deleted = False
         self.waiters: dict[Waiter, None] = {}
+        self.pace: Pace | None = None
         self.expiry = Expiry()
         self.returns = Returns()
         self.waiting_line: Deferred | None = None
@@ -138,6 +141,10 @@ class Queue:
         self.expiry.is_mixed |= is_other_ttl or len(self.line_ids) > 1
         self.returns.begin_with_header = self.terms.delayed_retry is not None
         self._is_limited = self.terms.is_limited
+        rate = self.terms.rate_max
+        if rate is None or self.pace is None or self.pace.rate != rate:
+            self.pace = None if rate is None else Pace(rate, self._broker.now)
+        self._has_brakes = self.pace is not None or self.terms.unacked_max is not None
         if self.stream is not None:
             self.stream.retain(self.terms.retention)
         self.used()
@@ -255,16 +262,28 @@ class Queue:
             return
         backlog, selection = self.backlog, self.selection
         while at_hand := backlog.at_hand:
+            if self._has_brakes and not (at_hand := self._allowed(at_hand)):
+                return
             takers = selection.takers(at_hand)
             if not takers:
                 return
             if len(takers) == 1:
                 consumer, room = takers[0]
-                run = self._take(room)
+                run = self._take(min(room, at_hand))
                 self._give(consumer, run, run.numbers, run.messages)
                 selection.took(takers, len(run.messages))
             else:
-                self._deal(takers)
+                self._deal(takers, at_hand)
+
+    def _allowed(self, count: int) -> int:
+        """How many of so many messages may be handed out now."""
+        if self.terms.unacked_max is not None:
+            count = min(count, max(0, self.terms.unacked_max - self.unacked))
+        if count and self.pace is not None:
+            count = min(count, self.pace.left(self._broker.now))
+            if not count:
+                self._look_again(self.pace.ready_at())
+        return count
 
     def _serve_readers(self, stream: Stream) -> None:
         """Gives each consumer what comes next at its place."""
@@ -282,10 +301,10 @@ class Queue:
             self._give(consumer, run, run.numbers, run.messages)
             selection.took(takers, len(run.messages))
 
-    def _deal(self, takers: list[tuple[Consumer, int]]) -> None:
+    def _deal(self, takers: list[tuple[Consumer, int]], limit: int) -> None:
         """Deals one run to several consumers, one message each in turn."""
         ways = len(takers)
-        run = self._take(min(room for _, room in takers) * ways)
+        run = self._take(min(min(room for _, room in takers) * ways, limit))
         numbers, messages = run.numbers, run.messages
         if len({consumer.channel for consumer, _ in takers}) == ways:
             for place, (consumer, _) in enumerate(takers[: len(messages)]):
@@ -312,6 +331,10 @@ class Queue:
             consumer.channel.hold(run.ticket)
         if self.returns.counts:
             messages = self.returns.counted(numbers, messages)
+        if self.pace is not None:
+            self.pace.spend(count)
+        if consumer.pace is not None:
+            consumer.pace.spend(count)
         if consumer.no_ack:
             self._forget(numbers, messages)
         else:
@@ -335,6 +358,8 @@ class Queue:
             return None
         if run.ticket:
             consumer.channel.hold(run.ticket)
+        if self.pace is not None:
+            self.pace.spend(1)
         if self.returns.counts:
             run = run._replace(messages=self.returns.counted(run.numbers, run.messages))
         if consumer.no_ack:

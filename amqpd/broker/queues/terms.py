@@ -40,6 +40,10 @@ class Terms(NamedTuple):
         delays: publishers may say when a message is to be delivered.
         retry: how rejected messages come back; None if they do not.
         delayed_retry: how what is put back waits; None if it does not.
+        ack_timeout_s: how long a delivery may be unsettled before it goes back; None if the queue
+            does not say it.
+        rate_max: how many messages a second consumers get; None for any number.
+        unacked_max: how many may be unacknowledged; None for any number.
         retention: how much of it stays, if it is a stream.
         consumer_timeout_s: how long a delivery may be unsettled, 0 for ever; None if the queue does
             not say it.
@@ -58,6 +62,9 @@ class Terms(NamedTuple):
     delays: bool = False
     retry: Retry | None = None
     delayed_retry: DelayedRetry | None = None
+    ack_timeout_s: float | None = None
+    rate_max: float | None = None
+    unacked_max: int | None = None
     retention: Retention = FOR_EVER
     consumer_timeout_s: float | None = None
 
@@ -100,6 +107,9 @@ def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
         delays=effective.get("delayed") is True,
         retry=retry(effective),
         delayed_retry=delayed_retry(effective),
+        ack_timeout_s=_seconds(effective.get("ack-timeout")),
+        rate_max=effective.get("max-rate"),
+        unacked_max=effective.get("max-unacked"),
         consumer_timeout_s=_seconds(effective.get("consumer-timeout")),
     )
 

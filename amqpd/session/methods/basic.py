@@ -10,7 +10,7 @@ from amqpd import errors
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.message import BODY, ENVELOPE, HEADER, Message
 from amqpd.broker.permissions import check
-from amqpd.session.ack_timeout import ack_timeout_s
+from amqpd.session.ack_timeout import patience
 from amqpd.session.methods.names import queue_name
 from amqpd.session.stream_offset import with_offset
 from amqpd.wire.content import content_frames
@@ -46,6 +46,7 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
             f"cannot obtain access to locked {session.vhost.words('queue', name)}. basic.get "
             "operations are not supported by quorum queues with single active consumer"
         )
+    seconds, gives_back = patience(channel, queue)
     getter = Consumer(
         "",
         queue,
@@ -55,7 +56,8 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
         prefetch=0,
         priority=0,
         arguments={},
-        ack_timeout_s=ack_timeout_s(channel, queue, None),
+        ack_timeout_s=seconds,
+        gives_back=gives_back,
     )
     getter.counts = False
     run = queue.get(getter)

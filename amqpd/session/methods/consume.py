@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from amqpd import errors
+from amqpd.broker.arguments import NUMBER_TYPES
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.permissions import check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE, DirectReply
+from amqpd.broker.queues.pace import Pace
 from amqpd.broker.topology.queues import generated_name
-from amqpd.session.ack_timeout import ack_timeout_s
+from amqpd.session.ack_timeout import patience
 from amqpd.session.methods import stream_consumer
 from amqpd.session.methods.names import queue_name
 from amqpd.wire.arguments import Arguments, method_arguments
@@ -36,7 +39,12 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     arguments = method_arguments(payload)
     _check_arguments(channel, queue, arguments)
     priority = _integer(queue, channel, arguments, "x-priority") or 0
-    own_ms = _integer(queue, channel, arguments, "x-consumer-timeout")
+    seconds, gives_back = patience(
+        channel,
+        queue,
+        _integer(queue, channel, arguments, "x-consumer-timeout"),
+        _integer(queue, channel, arguments, "x-ack-timeout", least=1),
+    )
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
         tag,
@@ -47,7 +55,9 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
         prefetch=channel.prefetch_each,
         priority=priority,
         arguments=arguments.values,
-        ack_timeout_s=ack_timeout_s(channel, queue, own_ms),
+        ack_timeout_s=seconds,
+        gives_back=gives_back,
+        pace=_pace(queue, channel, arguments),
     )
     consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
     if queue.stream is not None:
@@ -90,7 +100,9 @@ def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> No
             )
 
 
-def _integer(queue: Queue, channel: Channel, arguments: Arguments, name: str) -> int | None:
+def _integer(
+    queue: Queue, channel: Channel, arguments: Arguments, name: str, least: int = 0
+) -> int | None:
     if name not in arguments.values:
         return None
     kind, value = arguments.types[name], arguments.values[name]
@@ -99,10 +111,27 @@ def _integer(queue: Queue, channel: Channel, arguments: Arguments, name: str) ->
         why = f'"expected integer, got {TYPE_NAMES[kind]}"'
     elif name != "x-priority" and value < 0:
         why = f"{{value_negative,{value}}}"
+    elif name != "x-priority" and value < least:
+        why = f"{{value_zero,{value}}}"
     if why:
         words = channel.session.vhost.words("queue", queue.name)
         raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
     return int(value)
+
+
+def _pace(queue: Queue, channel: Channel, arguments: Arguments) -> Pace | None:
+    """How fast the consumer wants to be given messages."""
+    rate = arguments.values.get("x-max-rate")
+    if rate is None:
+        return None
+    if arguments.types["x-max-rate"] not in NUMBER_TYPES or not 0 < rate < inf:
+        words = channel.session.vhost.words("queue", queue.name)
+        shown = f"a {TYPE_NAMES[arguments.types['x-max-rate']]}"
+        shown = str(rate) if isinstance(rate, int | float) else shown
+        raise errors.precondition_failed(
+            f"invalid arg 'x-max-rate' for {words}: \"expected a number above 0, got {shown}\""
+        )
+    return Pace(float(rate), channel.session.broker.now)
 
 
 def _consume_replies(channel: Channel, method: Basic.Consume) -> None:

@@ -13,6 +13,7 @@ from amqpd.broker.arguments import EXPIRY_MS_MAX
 from amqpd.broker.message import ENVELOPE, HEADER, Message, body_bytes
 from amqpd.broker.queues.direct_reply import REPLY_QUEUE
 from amqpd.broker.routing import may_select_keys, route, sender_selected_keys
+from amqpd.session.ack_timeout import EXTENDED
 from amqpd.session.content import Assembly
 from amqpd.session.methods.basic import say_with_content
 from amqpd.session.route import Route, resolve
@@ -46,6 +47,9 @@ def publish(channel: Channel, assembly: Assembly) -> None:
         )
     route_to = remembered_route(channel, assembly)
     header = checked_header(channel, assembly.header)
+    if route_to.extends:
+        _extend(channel, header)
+        return
     envelope = route_to.envelope
     message = (envelope, header, assembly.body(), content.is_persistent(header))
     queues, message = _queues(channel, route_to, message)
@@ -60,6 +64,23 @@ def publish(channel: Channel, assembly: Assembly) -> None:
         confirms.published += 1
         if not accepted:
             confirms.refused.append(confirms.published)
+        channel.session.confirming[channel] = None
+
+
+def _extend(channel: Channel, header: bytes) -> None:
+    """The client still works on deliveries. Raises ChannelException 406 for what are no tags."""
+    tags = content.headers(header).values.get(EXTENDED)
+    if isinstance(tags, int):
+        tags = [tags]
+    if tags is not None and not (
+        isinstance(tags, list) and all(isinstance(tag, int) for tag in tags)
+    ):
+        raise errors.precondition_failed(
+            f"invalid header '{EXTENDED}': expected a delivery tag or an array of them"
+        )
+    channel.ack_timeout.extend(tags)
+    if channel.confirms is not None:
+        channel.confirms.published += 1
         channel.session.confirming[channel] = None
 
 
