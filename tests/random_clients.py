@@ -67,6 +67,7 @@ QUEUES: dict[str, dict[str, Any]] = {
         "durable": True,
         "arguments": {"x-delayed": True, "x-retry-max": 2, "x-retry-min-delay": 300},
     },
+    "groups": {"durable": True, "arguments": {"x-message-groups": True, "x-max-length": 30}},
     "log": {
         "durable": True,
         "arguments": {"x-queue-type": "stream", "x-max-length-bytes": 100_000},
@@ -102,6 +103,8 @@ PROPERTIES: tuple[dict[str, Any], ...] = (
     {"headers": {"CC": ["durable", "a.b"]}, "delivery_mode": 2},
     {"headers": {"BCC": ["transient", "auto"]}},
     {"headers": {"CC": "not an array"}},
+    {"headers": {"x-group-id": "a"}, "delivery_mode": 2},
+    {"headers": {"x-group-id": 7}},
     {"headers": {"x-delay": 700}, "delivery_mode": 2},
     {"expiration": "60000", "delivery_mode": 2},
     {"expiration": "never"},

@@ -87,6 +87,11 @@ def _version(value: int, arguments: Values) -> str | None:
     return _not_negative(value, arguments) or f"\"unsupported queue version '{value}'\""
 
 
+def _no_priorities(value: bool, arguments: Values) -> str | None:
+    mixed = value and arguments.get("x-max-priority")
+    return '"groups keep their order and go with no x-max-priority"' if mixed else None
+
+
 def _above_zero(value: float, arguments: Values) -> str | None:
     return None if 0 < value < inf else f'"expected a number above 0, got {value}"'
 
@@ -155,6 +160,7 @@ TABLE: dict[str, Argument] = {
         NUMBER_TYPES, _between(0, 1, "a number from 0 to 1"), _CLASSIC_QUORUM
     ),
     "x-ack-timeout": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
+    "x-message-groups": Argument(BOOLEAN_TYPES, _no_priorities, _CLASSIC),
     "x-max-rate": Argument(NUMBER_TYPES, _above_zero, _CLASSIC_QUORUM),
     "x-max-unacked": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
     "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),

@@ -257,7 +257,11 @@ def test_of_two_ages_the_shorter_counts() -> None:
     [
         ("(", {"max-length": 1}, "pattern '(' is no regular expression: "),
         (".*", {}, "its definition is empty"),
-        (".*", {"max-lenght": 1}, "max-lenght in its definition is unknown; there are alternate"),
+        (
+            ".*",
+            {"max-lenght": 1},
+            "max-lenght in its definition is unknown; there are ack-",
+        ),
         (".*", {"max-length": -1}, "max-length = -1 is not a valid maximum length"),
         (".*", {"max-length": True}, "max-length = True is not a valid maximum length"),
         (".*", {"message-ttl": "60000"}, "message-ttl = '60000' is not a valid message TTL"),

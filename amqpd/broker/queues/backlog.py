@@ -40,6 +40,10 @@ class Backlog(Protocol):
         """How many of them are in the store alone."""
 
     @property
+    def is_coming(self) -> bool:
+        """Whether some will be at hand without anybody's doing: they come from the store."""
+
+    @property
     def window_bytes(self) -> int:
         """What is held in memory, about."""
 

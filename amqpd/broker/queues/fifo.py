@@ -107,6 +107,11 @@ class Fifo:
         return self.window.behind
 
     @property
+    def is_coming(self) -> bool:
+        """Whether some will be at hand without anybody's doing."""
+        return self.window.behind > 0
+
+    @property
     def window_bytes(self) -> int:
         """What is held in memory, about."""
         return self.window.window_bytes
@@ -186,6 +191,10 @@ class Fifo:
     def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
         """Puts messages that were handed out back at their places."""
         self.window.give_back(deliveries)
+        self.note_returned(deliveries)
+
+    def note_returned(self, deliveries: Sequence[tuple[int, Message]]) -> None:
+        """Tells the journal of messages that were handed out and have come back."""
         if self.durable:
             kept = [number for number, message in deliveries if message[PERSISTENT]]
             if kept:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.arguments import queue_type
 from amqpd.broker.queues.fifo import LINE_BITS, Fifo
+from amqpd.broker.queues.groups import Groups
 from amqpd.broker.queues.priority import Priority
 from amqpd.broker.queues.stream import Stream
 from amqpd.broker.recovered import NOTHING, Recovered
@@ -71,6 +72,8 @@ def backlog(
         )
 
     highest = _highest_priority(arguments)
+    if arguments.values.get("x-message-groups"):
+        return Groups(line(0), broker.journal, broker.memory)
     if not highest:
         return line(0)
     return Priority(

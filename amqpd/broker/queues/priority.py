@@ -71,6 +71,11 @@ class Priority:
         return sum([line.window.behind for line in self.lines])
 
     @property
+    def is_coming(self) -> bool:
+        """Whether some will be at hand without anybody's doing."""
+        return self.behind > 0
+
+    @property
     def window_bytes(self) -> int:
         """What is held in memory, about."""
         return sum([line.window.window_bytes for line in self.lines])

@@ -20,6 +20,7 @@ from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
+from amqpd.broker.queues.groups import Groups
 from amqpd.broker.queues.pace import Pace
 from amqpd.broker.queues.retry import as_released
 from amqpd.broker.queues.returns import Returns
@@ -105,6 +106,7 @@ class Queue:
         self.type = queue_type(arguments)
         self.backlog = backlog
         self.stream = backlog if isinstance(backlog, Stream) else None
+        self._tells_settled = durable or isinstance(backlog, Groups)
         self.terms: Terms = NO_TERMS
         self.selection = Selection(
             single=arguments.values.get("x-single-active-consumer") is True,
@@ -430,7 +432,7 @@ class Queue:
             self.selection.rejoin(consumer)
 
     def _forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
-        if self.durable and not self.deleted:
+        if self._tells_settled and not self.deleted:
             self.backlog.settle(numbers, messages)
         if self.expiry.deadlines or self.returns.counts:
             self._forget_details(numbers)
@@ -557,7 +559,7 @@ class Queue:
 
     def wake(self) -> list[Waiter]:
         """Who has waited for messages and can go on."""
-        if not self.waiters or not (self.backlog.at_hand or not self.ready):
+        if not self.waiters or not (self.backlog.at_hand or not self.backlog.is_coming):
             return []
         woken = list(self.waiters)
         self.waiters.clear()

@@ -77,7 +77,7 @@ class Stream:
     """
 
     durable = True
-    has_spilled = False
+    has_spilled = is_coming = False
     ready_bytes = at_hand = window_bytes = 0  # nothing of it is ever taken
 
     def __init__(
