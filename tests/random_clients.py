@@ -68,6 +68,7 @@ QUEUES: dict[str, dict[str, Any]] = {
         "arguments": {"x-delayed": True, "x-retry-max": 2, "x-retry-min-delay": 300},
     },
     "groups": {"durable": True, "arguments": {"x-message-groups": True, "x-max-length": 30}},
+    "once": {"durable": True, "arguments": {"x-message-deduplication": True}},
     "log": {
         "durable": True,
         "arguments": {"x-queue-type": "stream", "x-max-length-bytes": 100_000},
@@ -88,6 +89,11 @@ EXCHANGES: dict[str, dict[str, Any]] = {
     },
     "hashed": {"exchange_type": "x-consistent-hash"},
     "random": {"exchange_type": "x-random", "durable": True},
+    "deduplicating": {
+        "exchange_type": "x-message-deduplication",
+        "durable": True,
+        "arguments": {"x-cache-size": 2},
+    },
 }
 SOURCES = ("amq.direct", "amq.topic", "amq.fanout", "amq.headers", *EXCHANGES)
 KEYS = (*QUEUES, "a.b", "a.*", "#", "a.#.c", "")
@@ -105,6 +111,8 @@ PROPERTIES: tuple[dict[str, Any], ...] = (
     {"headers": {"CC": "not an array"}},
     {"headers": {"x-group-id": "a"}, "delivery_mode": 2},
     {"headers": {"x-group-id": 7}},
+    {"headers": {"x-deduplication-header": "a"}, "delivery_mode": 2},
+    {"headers": {"x-deduplication-header": 1}},
     {"headers": {"x-delay": 700}, "delivery_mode": 2},
     {"expiration": "60000", "delivery_mode": 2},
     {"expiration": "never"},

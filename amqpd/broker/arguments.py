@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqpd import errors
+from amqpd.broker.duplicates import SIZE, SIZE_MAX, TTL
 from amqpd.broker.queues.retention import AGE
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
@@ -161,6 +162,9 @@ TABLE: dict[str, Argument] = {
     ),
     "x-ack-timeout": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
     "x-message-groups": Argument(BOOLEAN_TYPES, _no_priorities, _CLASSIC),
+    "x-message-deduplication": Argument(BOOLEAN_TYPES, _anything, _CLASSIC_QUORUM),
+    SIZE: Argument(INTEGER_TYPES, _between(1, SIZE_MAX, f"1 to {SIZE_MAX}"), _CLASSIC_QUORUM),
+    TTL: Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
     "x-max-rate": Argument(NUMBER_TYPES, _above_zero, _CLASSIC_QUORUM),
     "x-max-unacked": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
     "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),

@@ -10,6 +10,7 @@ from amqpd import errors
 from amqpd.broker import kept_letters
 from amqpd.broker.counters import Counters
 from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.duplicates import KeyLine
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
 from amqpd.broker.memory import Memory
@@ -45,7 +46,7 @@ class Broker:
         epoch: wall time at `now` == 0, in seconds since 1970; only for what is stored or shown.
         alarms: what has run short: "memory", "disk", "store". Publishers wait while there is any.
         queues: those of all vhosts by their number in the store.
-        lines: the same by the numbers of all their lines; and deferred lines.
+        lines: the same by the numbers of all their lines; and deferred lines, and windows of keys.
         kept_letters: the same that are kept until they have arrived, with the queues that do.
         touched: queues with something to absorb or to dispatch; empty between turns.
         letters: dead letters, and messages that have waited, which have not come to their queues;
@@ -71,7 +72,7 @@ class Broker:
         )
         self.alarms: set[str] = set()
         self.queues: dict[int, Queue] = {}
-        self.lines: dict[int, Queue | Deferred] = {}
+        self.lines: dict[int, Queue | Deferred | KeyLine] = {}
         self.letters: deque[tuple[Target, list[Message]]] = deque()
         self.kept_letters: deque[tuple[Queue, list[Message]]] = deque()
         self.touched: deque[Target] = deque()
@@ -79,8 +80,9 @@ class Broker:
         self.resumable: list[Waiter] = []
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
+        self._last_queue_id = recovered.last_queue_id
         restore(self, recovered)
-        self._last_queue_id = max((recovered.last_queue_id, *self.lines))
+        self._last_queue_id = max((self._last_queue_id, *self.lines))
         self._add_configured()
         self.settle_touched()
 
@@ -169,9 +171,9 @@ class Broker:
 
     def _post(self, target: Target, letters: list[Message]) -> None:
         """Puts messages into the inbox of a queue, those that it does not refuse."""
-        if target.terms.refuses:
+        if target.terms.looks_at_each:
             for letter in letters:
-                if not target.refuses(letter):
+                if not target.refuses(letter) and not target.is_duplicate(letter):
                     self.put(target, [letter])
         else:
             self.put(target, letters)
@@ -197,7 +199,7 @@ class Broker:
     def fetched(self, fetch: Fetch, answer: Fetched) -> None:
         """The store has answered a fetch."""
         queue = self.lines.get(fetch.queue_id)
-        if queue is None:
+        if queue is None or isinstance(queue, KeyLine):
             return
         lost = queue.fetched(fetch, answer)
         if lost:

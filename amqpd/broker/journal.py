@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from amqpd.broker.message import Message
 
 if TYPE_CHECKING:
+    from amqpd.broker.duplicates import KeyLine, Known
     from amqpd.broker.queues.deferred import Deferred
     from amqpd.broker.queues.fifo import Fifo
     from amqpd.broker.queues.queue import Queue
     from amqpd.broker.queues.retention import Segment
     from amqpd.broker.queues.stream import Stream
 
-    Line: TypeAlias = Fifo | Deferred | Stream
+    Line: TypeAlias = Fifo | Deferred | Stream | KeyLine
 
 # What is remembered of a message that is on its way to the disk, beside its bytes.
 MESSAGE_OVERHEAD_BYTES = 205
@@ -144,6 +145,7 @@ class Changes:
         damaged: numbers of kept messages that the store does not have as they were written.
         dropped: first and last numbers of ranges that are gone as a whole (purge).
         unspilled_below: spilled messages with smaller numbers are in memory again, or gone.
+        keys: of messages, by which duplicates of them are known; None to forget them.
         full: segments of a stream that are full.
         places: where consumers of a stream are to go on, by their tags; None to forget them.
         marked: the standing has changed, even if nothing else has.
@@ -156,6 +158,7 @@ class Changes:
         "dropped",
         "due_ms",
         "full",
+        "keys",
         "line",
         "marked",
         "places",
@@ -175,6 +178,7 @@ class Changes:
         self.returned: dict[int, int] = {}
         self.damaged: list[int] = []
         self.dropped: list[tuple[int, int]] = []
+        self.keys: dict[str, Known | None] = {}
         self.full: list[Segment] = []
         self.places: dict[str, int | None] = {}
         self.unspilled_below = 0
@@ -194,6 +198,7 @@ class Changes:
             or self.marked
             or self.unspilled_below
             or self.places
+            or self.keys
         )
 
 
@@ -320,6 +325,19 @@ class Journal:
         changes.unspilled_below = below
         for number in [each for each in changes.spilled if each < below]:
             del changes.spilled[number]
+
+    def know(self, line: Line, key: str, known: Known | None) -> None:
+        """The key of a message is known from now on, or not any more."""
+        self._of(line).keys[key] = known
+        if known is not None:
+            self._keep()
+            self._open_bytes += OPERATION_BYTES
+
+    def remove_keys(self, line: Line) -> None:
+        """The exchange is gone whose keys these are."""
+        self._changes.pop(line.queue_id, None)
+        if line.durable:
+            self.append(QueueRemoved(line.queue_id, 1))
 
     def fill(self, stream: Stream, segment: Segment) -> None:
         """A segment of a stream is full."""

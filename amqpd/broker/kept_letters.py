@@ -51,5 +51,6 @@ def _arrives(broker: Broker, queue: Queue, letter: Message) -> bool:
     if not found or any(target.refuses(letter) for target in targets):
         return False
     for target in targets:
-        broker.put(target, [letter])
+        if not target.is_duplicate(letter):
+            broker.put(target, [letter])
     return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from amqpd.broker.journal import Operation, Standing
 
 if TYPE_CHECKING:
+    from amqpd.broker.duplicates import Known
     from amqpd.broker.queues.retention import Segment
 
 
@@ -19,6 +20,7 @@ class Recovered(NamedTuple):
         standings: of the lines of queues, by queue id.
         last_queue_id: larger ones were not used of late.
         segments: those of streams that are full, in their order, by queue id.
+        keys: of messages, by which duplicates of them are known, in their order, by queue id.
         places: where consumers of streams are to go on, by queue id and their tags.
     """
 
@@ -27,6 +29,7 @@ class Recovered(NamedTuple):
     last_queue_id: int
     segments: Mapping[int, list[Segment]]
     places: Mapping[int, dict[str, int]]
+    keys: Mapping[int, list[Known]]
 
 
-NOTHING: Final = Recovered([], {}, 0, {}, {})
+NOTHING: Final = Recovered([], {}, 0, {}, {}, {})

@@ -17,6 +17,11 @@ from amqpd.broker.journal import (
 from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.recovered import Recovered
+from amqpd.broker.topology.deduplicating import (
+    bring_window_back,
+    is_window,
+    start_deduplicating,
+)
 from amqpd.broker.topology.delaying import bring_back, is_line
 from amqpd.broker.vhost import Vhost
 from amqpd.wire.arguments import arguments_at
@@ -37,7 +42,7 @@ def restore(broker: Broker, recovered: Recovered) -> None:
             broker.vhosts[operation.name] = Vhost(operation.name, broker.random)
         elif isinstance(operation, ExchangeAdded):
             _restore_exchange(_vhost(broker, operation.vhost), operation, broker.random)
-        elif isinstance(operation, QueueAdded) and is_line(operation):
+        elif isinstance(operation, QueueAdded) and (is_line(operation) or is_window(operation)):
             lines.append(operation)
         elif isinstance(operation, QueueAdded):
             _restore_queue(broker, operation, recovered)
@@ -47,7 +52,13 @@ def restore(broker: Broker, recovered: Recovered) -> None:
             raise ValueError(f"{operation} adds nothing")
     for added in lines:  # their queues may have a larger number
         vhost = _vhost(broker, added.vhost)
-        bring_back(broker, vhost, added, recovered.standings.get(added.queue_id))
+        if is_window(added):
+            bring_window_back(broker, vhost, added, recovered.keys.get(added.queue_id, ()))
+        else:
+            bring_back(broker, vhost, added, recovered.standings.get(added.queue_id))
+    for vhost in broker.vhosts.values():
+        for exchange in vhost.exchanges.values():
+            start_deduplicating(broker, vhost, exchange)  # those that know nothing after a restart
 
 
 def _vhost(broker: Broker, name: str) -> Vhost:
@@ -87,6 +98,7 @@ def _restore_queue(broker: Broker, added: QueueAdded, recovered: Recovered) -> N
         exclusive_owner=None,
         arguments=arguments,
     )
+    queue.duplicates = kinds.duplicates(broker, queue, recovered)
     vhost.queues[added.name] = queue
     broker.add(queue)
 

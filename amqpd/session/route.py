@@ -31,7 +31,8 @@ class Route:
         uses_headers: the headers have a say in where it goes.
         varies: the next message may go elsewhere, though it is like this one.
         extends: it goes to no queue: the client says that it still works on deliveries.
-        is_slow: each message is looked at alone: it may go elsewhere, or a queue may refuse it.
+        is_slow: each message is looked at alone: it may go elsewhere, or a queue may not
+            take it.
     """
 
     __slots__ = (
@@ -58,9 +59,8 @@ class Route:
             channel.session.vhost, exchange, [routing_key], {}
         )
         self.extends = not exchange.name and routing_key == EXTEND
-        self.is_slow = (
-            self.varies or self.extends or any(queue.terms.refuses for queue in self.queues)
-        )
+        is_choosy = any(queue.terms.looks_at_each for queue in self.queues)
+        self.is_slow = self.varies or self.extends or is_choosy
 
 
 class Routes:

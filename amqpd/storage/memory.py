@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import dropwhile, islice
 from typing import Any
 
+from amqpd.broker.duplicates import Known
 from amqpd.broker.fetch import Details, Due, Fetch, Fetched
 from amqpd.broker.journal import (
     Batch,
@@ -48,6 +49,7 @@ class MemoryStore:
         enqueued_ms: when the messages of a queue were stored, in milliseconds since 1970.
         segments: those of streams that are full, by queue and the offset of their first message.
         places: where consumers of streams are to go on, by queue and tag.
+        keys: by which duplicates of messages are known, by queue and key.
         due_ms: when those of a deferred line are due, in milliseconds since 1970.
     """
 
@@ -63,6 +65,7 @@ class MemoryStore:
         self.enqueued_ms: dict[int, dict[int, int]] = {}
         self.segments: dict[int, dict[int, Segment]] = {}
         self.places: dict[int, dict[str, int]] = {}
+        self.keys: dict[int, dict[str, Known]] = {}
         self.due_ms: dict[int, dict[int, int]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             VhostAdded: self._add_vhost,
@@ -139,6 +142,10 @@ class MemoryStore:
             max(self.messages, default=0),
             {queue_id: list(each.values()) for queue_id, each in self.segments.items()},
             {queue_id: dict(each) for queue_id, each in self.places.items()},
+            {
+                queue_id: sorted(each.values(), key=lambda known: known.number)
+                for queue_id, each in self.keys.items()
+            },
         )
 
     def _add_vhost(self, added: VhostAdded) -> None:
@@ -165,6 +172,7 @@ class MemoryStore:
             self.standings.pop(queue_id, None)
             self.segments.pop(queue_id, None)
             self.places.pop(queue_id, None)
+            self.keys.pop(queue_id, None)
             self.enqueued_ms.pop(queue_id, None)
             self.due_ms.pop(queue_id, None)
 
@@ -188,6 +196,8 @@ class MemoryStore:
             self._change_kept(queue_id, changes, dates)
             if changes.full or changes.places or changes.dropped:
                 self._change_stream(queue_id, changes)
+        if changes.keys:
+            self._change_keys(queue_id, changes.keys)
         spilled = self.spilled.setdefault(queue_id, {})
         spilled.update(changes.spilled)
         for number in [each for each in spilled if each < changes.unspilled_below]:
@@ -215,6 +225,16 @@ class MemoryStore:
             dates.pop(number, None)
             self.due_ms.get(queue_id, {}).pop(number, None)
             self.deliveries.pop((queue_id, number), None)
+
+    def _change_keys(self, queue_id: int, keys: dict[str, Known | None]) -> None:
+        known = self.keys.setdefault(queue_id, {})
+        for key, each in keys.items():
+            if each is None:
+                known.pop(key, None)
+            else:
+                known[key] = each
+        if not known:
+            del self.keys[queue_id]
 
     def _change_stream(self, queue_id: int, changes: Changes) -> None:
         segments = self.segments.setdefault(queue_id, {})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
+from amqpd.broker.duplicates import Known
 from amqpd.broker.journal import (
     Bound,
     ExchangeAdded,
@@ -54,9 +56,12 @@ def recover(connection: sqlite3.Connection, file: Path) -> Recovered:
         places: defaultdict[int, dict[str, int]] = defaultdict(dict)
         for queue_id, tag, place in _rows(connection, file, "places"):
             places[queue_id][tag] = place
+        keys: defaultdict[int, list[Known]] = defaultdict(list)
+        for queue_id, *known in sorted(_rows(connection, file, "keys"), key=itemgetter(0, 2)):
+            keys[queue_id].append(Known(*known))
         gone = _rows(connection, file, "gone")
     last_gone = max((last for _, last in gone), default=0)
-    return Recovered(operations, standings, last_gone >> NUMBER_BITS, segments, places)
+    return Recovered(operations, standings, last_gone >> NUMBER_BITS, segments, places, keys)
 
 
 def _rows(

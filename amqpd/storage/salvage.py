@@ -324,6 +324,7 @@ TABLES: Final = {
     "places": TableShape(
         ("queue_id", "consumer_tag", "next_offset"), ("queue_id", "consumer_tag"), ()
     ),
+    "keys": TableShape(("queue_id", "key", "number", "until_ms"), ("queue_id", "key"), ()),
     "gone": TableShape(("first", "last"), ("first",), ()),
 }
 

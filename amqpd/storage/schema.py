@@ -48,6 +48,11 @@ CREATE TABLE places (
     checksum INTEGER NOT NULL,
     PRIMARY KEY (queue_id, consumer_tag)
 ) WITHOUT ROWID;
+CREATE TABLE keys (
+    queue_id INTEGER NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (queue_id, key)
+) WITHOUT ROWID;
 CREATE TABLE bindings (
     vhost TEXT NOT NULL, source TEXT NOT NULL, destination_kind TEXT NOT NULL,
     destination TEXT NOT NULL, binding_key TEXT NOT NULL, arguments BLOB NOT NULL,

@@ -82,7 +82,7 @@ def small_batch(batch: Batch) -> Values | None:
         return None
     if changes.returned or changes.damaged or changes.dropped or changes.due_ms:
         return None
-    if changes.full or changes.places:
+    if changes.full or changes.places or changes.keys:
         return None
     run, settled = _run(queue_id, changes, batch.wall_ms), _settled(queue_id, changes)
     if run is None or settled is None:

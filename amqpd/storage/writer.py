@@ -6,12 +6,14 @@ run of messages is inserted by one statement that cuts their bodies out of one b
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from amqpd.broker.duplicates import Known
 from amqpd.broker.journal import (
     Batch,
     Bound,
@@ -201,7 +203,7 @@ class Writer:
     def _remove_queue(self, removed: QueueRemoved) -> None:
         first, lines = removed
         self._execute("DELETE FROM main.queues WHERE id = ?", (first,))
-        for table in ("standings", "segments", "places"):
+        for table in ("standings", "segments", "places", "keys"):
             self._execute(
                 f"DELETE FROM main.{table} WHERE queue_id BETWEEN ? AND ?",
                 (first, first + lines - 1),
@@ -244,6 +246,8 @@ class Writer:
             self._stand(queue_id, changes.standing)
         if changes.full or changes.places or changes.dropped:
             self._change_stream(queue_id, changes)
+        if changes.keys:
+            self._change_keys(queue_id, changes.keys)
 
     def _stand(self, queue_id: int, standing: Standing) -> None:
         values = (queue_id, *standing)
@@ -268,6 +272,20 @@ class Writer:
                     "DELETE FROM main.places WHERE queue_id = ? AND consumer_tag = ?",
                     (queue_id, tag),
                 )
+
+    def _change_keys(self, queue_id: int, keys: dict[str, Known | None]) -> None:
+        gone = json.dumps([key for key, known in keys.items() if known is None])
+        self._execute(
+            f"DELETE FROM main.keys WHERE queue_id = ? AND key {_LISTED}", (queue_id, gone)
+        )
+        rows = [(queue_id, *known) for known in keys.values() if known is not None]
+        told = json.dumps([[*row[1:], row_checksum(row)] for row in rows])
+        self._execute(
+            "INSERT OR REPLACE INTO main.keys SELECT ?, json_extract(value, '$[0]'), "
+            "json_extract(value, '$[1]'), json_extract(value, '$[2]'), "
+            "json_extract(value, '$[3]') FROM json_each(?)",
+            (queue_id, told),
+        )
 
     def _add(
         self,

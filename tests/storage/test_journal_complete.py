@@ -16,7 +16,12 @@ from amqpd.wire.methods import Basic
 IGNORED = ("stop reading", "read again", "let commits go", "wait")
 
 
-LINES = ("amq.delayed.", "amq.waiting.", "amq.letters.")  # what the store has of messages that wait
+LINES = (
+    "amq.delayed.",
+    "amq.waiting.",
+    "amq.letters.",
+    "amq.keys.",
+)  # what the store has of messages that wait
 
 
 class Play:

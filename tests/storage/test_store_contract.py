@@ -28,6 +28,7 @@ from storing import (
 )
 from test_journal_complete import Play
 
+from amqpd.broker.duplicates import Known
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import (
     Batch,
@@ -66,6 +67,7 @@ def as_recovered(recovered: Recovered) -> dict[str, Any]:
         "standings": recovered.standings,
         "segments": recovered.segments,
         "places": recovered.places,
+        "keys": recovered.keys,
     }
 
 
@@ -254,6 +256,10 @@ class Writing:
         changes.full = [Segment(first, first + 7, 5, STORED_MS) for first in sorted(firsts)]
         for tag in self._draw(st.lists(st.sampled_from(("a", "b", "")), max_size=2)):
             changes.places[tag] = self._draw(st.one_of(st.none(), st.integers(0, NUMBERS)))
+        for key in self._draw(st.lists(st.sampled_from(("a", "b", 'é"', "")), max_size=3)):
+            number = self._ticket * 10 + len(changes.keys)
+            known = Known(key, number, self._draw(st.integers(0, 9)))
+            changes.keys[key] = self._draw(st.sampled_from((None, known)))
         changes.standing = Standing(self._next[queue_id], min(kept, default=0), len(kept))
         return changes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from amqpd import errors
+from amqpd.broker.exchanges.deduplication import DEDUPLICATION, Deduplication, check_window
 from amqpd.broker.exchanges.delayed import DELAYED_MESSAGE, TYPE, Delayed, check_delayed_type
 from amqpd.broker.exchanges.direct import Direct
 from amqpd.broker.exchanges.exchange import Router
@@ -22,6 +23,7 @@ from amqpd.broker.exchanges.topic import Topic
 from amqpd.wire.arguments import Arguments
 
 TYPES: dict[str, Callable[[Arguments, Chance], Router]] = {
+    DEDUPLICATION: lambda arguments, random: Deduplication(),
     DELAYED_MESSAGE: lambda arguments, random: Delayed(
         router(arguments.values[TYPE], arguments, random)
     ),
@@ -49,6 +51,8 @@ def check_arguments(type_name: str, arguments: Arguments) -> None:
     """Refuses arguments that the type does not take; ChannelException 406."""
     if type_name == "x-consistent-hash":
         check_hash_arguments(arguments)
+    if type_name == DEDUPLICATION:
+        check_window(arguments)
     if type_name == SUPER_STREAM:
         check_partitions(arguments)
     if type_name == DELAYED_MESSAGE:

@@ -107,6 +107,10 @@ class Deferred:
         """It takes all."""
         return False
 
+    def is_duplicate(self, message: Message) -> bool:
+        """It takes all."""
+        return False
+
     # --- in ---------------------------------------------------------------------------------------
 
     def absorb(self) -> None:

@@ -43,6 +43,10 @@ class DirectReply:
         """It takes all."""
         return False
 
+    def is_duplicate(self, message: Message) -> bool:
+        """It takes all."""
+        return False
+
     def absorb(self) -> None:
         """Hands the replies on to the requester; drops them if it has long stopped reading."""
         messages, self.inbox, self.inbox_bytes = self.inbox, [], 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.arguments import queue_type
+from amqpd.broker.duplicates import SIZE, SIZE_DEFAULT, TTL, Duplicates
 from amqpd.broker.queues.fifo import LINE_BITS, Fifo
 from amqpd.broker.queues.groups import Groups
 from amqpd.broker.queues.priority import Priority
@@ -15,6 +16,7 @@ from amqpd.wire.arguments import Arguments
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
     from amqpd.broker.queues.backlog import Backlog
+    from amqpd.broker.queues.queue import Queue
 
 # Of quorum queues. Source: RabbitMQ 4.3, "Quorum Queues", priorities.
 QUORUM_PRIORITY_MAX: Final = 31
@@ -30,6 +32,21 @@ def _highest_priority(arguments: Arguments) -> int:
     if queue_type(arguments) == "quorum":
         return QUORUM_PRIORITY_MAX
     return arguments.values.get("x-max-priority") or 0
+
+
+def duplicates(broker: Broker, queue: Queue, recovered: Recovered = NOTHING) -> Duplicates | None:
+    """The window of keys of a queue; None if it takes all messages."""
+    arguments = queue.arguments.values
+    if not arguments.get("x-message-deduplication"):
+        return None
+    return Duplicates(
+        broker,
+        queue.backlog.lines[0],
+        size=arguments.get(SIZE, SIZE_DEFAULT),
+        ttl_ms=arguments.get(TTL),
+        durable=queue.durable,
+        known=recovered.keys.get(queue.queue_id, ()),
+    )
 
 
 def backlog(

@@ -14,9 +14,10 @@ from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
 from amqpd.broker.deadlines import Deadline
+from amqpd.broker.duplicates import Duplicates, headers_of
 from amqpd.broker.fetch import Details, Fetch, Fetched
 from amqpd.broker.journal import CHOKED_S
-from amqpd.broker.message import Message, bodies_size, body_bytes
+from amqpd.broker.message import PERSISTENT, Message, bodies_size, body_bytes
 from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
@@ -26,7 +27,7 @@ from amqpd.broker.queues.retry import as_released
 from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
 from amqpd.broker.queues.stream import Stream
-from amqpd.broker.queues.terms import DROP_HEAD, NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
+from amqpd.broker.queues.terms import NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
 from amqpd.broker.queues.waiting import put_off_delayed, put_off_rejected, put_off_returned
 from amqpd.broker.queues.window import Run
 from amqpd.wire.arguments import Arguments
@@ -69,6 +70,7 @@ class Queue:
         inbox: messages published in this turn and not yet in the backlog.
         inbox_bytes: size of their bodies.
         inbox_expires: some of them have a TTL of their own.
+        duplicates: the keys of messages that have come; None if it takes all.
         pace: how fast its messages may go; None for as fast as they can.
         waiting_line: messages that are to be delivered later; None as long as there were none.
         letters_line: dead letters that are kept until they have arrived; None as long as there were
@@ -121,6 +123,7 @@ class Queue:
         self.touched = False
         self.deleted = False
         self.waiters: dict[Waiter, None] = {}
+        self.duplicates: Duplicates | None = None
         self.pace: Pace | None = None
         self.expiry = Expiry()
         self.returns = Returns()
@@ -236,15 +239,18 @@ class Queue:
             dead_letter(self._broker, self, [message], MAXLEN)
         return True
 
-    def _would_be_full(self, message: Message) -> bool:
-        terms = self.terms
-        length = self.backlog.ready + len(self.inbox) + 1
-        if terms.length_max is not None and length > terms.length_max:
-            return True
-        if terms.bytes_max is None:
+    def is_duplicate(self, message: Message) -> bool:
+        """Whether a message with its key has come before; if not, its key is known from now on."""
+        if self.duplicates is None:
             return False
-        size = self.backlog.ready_bytes + self.inbox_bytes + body_bytes(message)
-        return size > terms.bytes_max
+        stays = self.terms.keys_stay or message[PERSISTENT] or self.type == "quorum"
+        return self.duplicates.is_known(headers_of(message), durable=stays)
+
+    def _would_be_full(self, message: Message) -> bool:
+        return self.terms.is_beyond(
+            self.backlog.ready + len(self.inbox) + 1,
+            self.backlog.ready_bytes + self.inbox_bytes + body_bytes(message),
+        )
 
     # --- out --------------------------------------------------------------------------------------
 
@@ -434,8 +440,15 @@ class Queue:
     def _forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         if self._tells_settled and not self.deleted:
             self.backlog.settle(numbers, messages)
+        if self.duplicates is not None:
+            self._forget_keys(messages)
         if self.expiry.deadlines or self.returns.counts:
             self._forget_details(numbers)
+
+    def _forget_keys(self, messages: Sequence[Message]) -> None:
+        """Messages have gone; their keys go with them, if they do not stay."""
+        if self.duplicates is not None and not self.terms.keys_stay and not self.deleted:
+            self.duplicates.forget(messages)
 
     def _forget_details(self, numbers: Sequence[int]) -> None:
         if self.expiry.deadlines:
@@ -448,6 +461,8 @@ class Queue:
         if self.waiting_line is not None:
             self.waiting_line.clear()
         count, numbers = self.backlog.purge()
+        if self.duplicates is not None and not self.terms.keys_stay and not self.deleted:
+            self.duplicates.clear()
         if self.expiry.deadlines:
             self.expiry.forget_all(numbers)
         if self.returns.counts:
@@ -495,7 +510,7 @@ class Queue:
         if self.expiry.deadlines and not self._expire(self._broker.now):
             return
         left = STEP_MESSAGES
-        while backlog.at_hand and (excess := self._excess(terms)):
+        while backlog.at_hand and (excess := terms.excess(backlog.ready, backlog.ready_bytes)):
             if not left or self._broker.journal.is_choked:
                 self._go_on_later()
                 return
@@ -507,19 +522,10 @@ class Queue:
             if deadline is not None:
                 self._look_again(deadline)
 
-    def _excess(self, terms: Terms) -> int:
-        """How many messages that go first are to be dropped; more may be."""
-        if terms.overflow != DROP_HEAD:
-            return 0
-        ready = self.backlog.ready
-        if terms.length_max is not None and ready > terms.length_max:
-            return ready - terms.length_max
-        too_large = terms.bytes_max is not None and self.backlog.ready_bytes > terms.bytes_max
-        return int(too_large and ready > 0)
-
     def _lose(self, run: Run, reason: str) -> None:
         """Messages are gone, for a reason other than that a consumer was done with them."""
         dead_letter(self._broker, self, run.messages, reason)
+        self._forget_keys(run.messages)
         self._forget_details(run.numbers)
 
     def _look_again(self, when: float) -> None:
@@ -543,7 +549,7 @@ class Queue:
             self.selection.consumers
             or self.waiters
             or self.expiry.matters
-            or self._excess(self.terms)
+            or self.terms.excess(self.backlog.ready, self.backlog.ready_bytes)
         )
         fetches: list[Fetch] = []
         for line in self.backlog.lines:

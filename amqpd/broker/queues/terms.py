@@ -35,6 +35,8 @@ class Terms(NamedTuple):
             nowhere, "" for the default exchange.
         dead_letter_routing_key: with which routing key; None for those that they came with.
         at_least_once: dead letters are kept until they have arrived.
+        deduplicates: a message with a key that is known does not come in.
+        keys_stay: a key is known also when its message has gone.
         counts_deliveries: a message that comes back says how often it did.
         delivery_limit: how often a message may come back; None for any number.
         delays: publishers may say when a message is to be delivered.
@@ -57,6 +59,8 @@ class Terms(NamedTuple):
     dead_letter_exchange: str | None = None
     dead_letter_routing_key: str | None = None
     at_least_once: bool = False
+    deduplicates: bool = False
+    keys_stay: bool = False
     counts_deliveries: bool = False
     delivery_limit: int | None = None
     delays: bool = False
@@ -77,6 +81,24 @@ class Terms(NamedTuple):
     def refuses(self) -> bool:
         """Whether a message may be refused to its publisher."""
         return self.is_limited and self.overflow != DROP_HEAD
+
+    def is_beyond(self, length: int, size: int) -> bool:
+        """Whether so many messages, whose bodies have `size` bytes, are more than may be ready."""
+        too_many = self.length_max is not None and length > self.length_max
+        return too_many or (self.bytes_max is not None and size > self.bytes_max)
+
+    def excess(self, ready: int, size: int) -> int:
+        """How many of the messages that go first are to be dropped; more may be."""
+        if self.overflow != DROP_HEAD:
+            return 0
+        if self.length_max is not None and ready > self.length_max:
+            return ready - self.length_max
+        return int(self.bytes_max is not None and size > self.bytes_max and ready > 0)
+
+    @property
+    def looks_at_each(self) -> bool:
+        """Whether each message that comes has to be looked at."""
+        return self.refuses or self.deduplicates
 
 
 NO_TERMS: Final = Terms()
@@ -102,6 +124,8 @@ def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
         dead_letter_exchange=effective.get("dead-letter-exchange"),
         dead_letter_routing_key=effective.get("dead-letter-routing-key"),
         at_least_once=queue_type == "quorum" and _keeps_letters(effective),
+        deduplicates=effective.get("message-deduplication") is True,
+        keys_stay="cache-size" in effective or "cache-ttl" in effective,
         counts_deliveries=queue_type == "quorum" or limit >= 0,
         delivery_limit=limit if limit >= 0 else None,
         delays=effective.get("delayed") is True,

@@ -11,6 +11,7 @@ from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.exchanges.super_stream import PARTITIONS
 from amqpd.broker.journal import ExchangeAdded
 from amqpd.broker.permissions import Actor, check, check_any
+from amqpd.broker.topology.deduplicating import start_deduplicating
 from amqpd.broker.topology.delaying import start_delaying
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_exchange
@@ -74,6 +75,7 @@ def declare_exchange(
                 ExchangeAdded(vhost.name, name, type_name, auto_delete, internal, arguments.encoded)
             )
         start_delaying(broker, vhost, exchange)
+        start_deduplicating(broker, vhost, exchange)
         bind_partitions(broker, actor, exchange)
         return exchange
     for what, received, current in (

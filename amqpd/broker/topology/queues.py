@@ -77,6 +77,7 @@ def declare_queue(
         exclusive_owner=actor.owner if exclusive else None,
         arguments=arguments,
     )
+    queue.duplicates = kinds.duplicates(broker, queue)
     vhost.queues[name] = queue
     broker.add(queue)
     vhost.apply_policies(queue)

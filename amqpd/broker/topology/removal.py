@@ -15,6 +15,7 @@ from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.journal import ExchangeRemoved, Unbound
 from amqpd.broker.permissions import Actor
 from amqpd.broker.queues.queue import Queue
+from amqpd.broker.topology.deduplicating import stop_deduplicating
 from amqpd.broker.topology.delaying import stop_delaying, stop_waiting
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def remove_exchange(broker: Broker, actor: Actor, exchange: Exchange) -> None:
         for binding in list(current.bindings.values()):
             current.unbind(binding)
         stop_delaying(broker, current)
+        stop_deduplicating(broker, current)
         if current.durable:
             broker.journal.append(ExchangeRemoved(actor.vhost.name, current.name))
         waiting += _unbind_all_to(broker, actor, current)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.arguments import EXPIRY_MS_MAX
+from amqpd.broker.exchanges.deduplication import Deduplication
 from amqpd.broker.message import ENVELOPE, HEADER, Message, body_bytes
 from amqpd.broker.queues.direct_reply import REPLY_QUEUE
 from amqpd.broker.routing import may_select_keys, route, sender_selected_keys
@@ -60,11 +61,20 @@ def publish(channel: Channel, assembly: Assembly) -> None:
         return
     confirms = channel.confirms
     accepted = send(channel, message, queues, route_to.mandatory)
+    if not accepted:
+        _forget_key(route_to, message)
     if confirms is not None:
         confirms.published += 1
         if not accepted:
             confirms.refused.append(confirms.published)
         channel.session.confirming[channel] = None
+
+
+def _forget_key(route_to: Route, message: Message) -> None:
+    """A message was refused: when it comes again it is no duplicate."""
+    router = route_to.exchange.router
+    if isinstance(router, Deduplication) and router.window is not None:
+        router.window.forget([message])
 
 
 def _extend(channel: Channel, header: bytes) -> None:
@@ -192,6 +202,8 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
     for queue in queues:
         if queue.refuses(message):
             accepted = False
+            continue
+        if queue.terms.deduplicates and queue.is_duplicate(message):
             continue
         queue.inbox.append(message)
         queue.inbox_bytes += body_bytes(message)

@@ -1,0 +1,156 @@
+"""Keys of messages are on the disk with the messages, never before and never after them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amqpd.storage.memory import MemoryStore
+from amqpd.storage.sqlite import SqliteStore
+from amqpd.storage.upkeep import Sizes
+from amqpd.testing.client import Client
+from amqpd.testing.harness import Harness, Store
+from amqpd.wire.methods import Basic, Confirm, Exchange, Queue
+
+WINDOW = {"x-message-deduplication": True, "x-cache-size": 3}
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Both stores must do."""
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        file = SqliteStore(tmp_path / "amqpd.db", "off", Sizes())
+        yield file
+        file.close()
+
+
+def restarted(harness: Harness) -> Harness:
+    return Harness(store=harness.store, epoch=harness.core.broker.epoch + harness.now)
+
+
+def declare(harness: Harness, arguments: dict[str, Any]) -> Client:
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q", durable=True, arguments=arguments))
+    return client
+
+
+def declare_exchange(harness: Harness, **arguments: Any) -> Client:
+    client = declare(harness, {})
+    arguments = {f"x-cache-{name}": value for name, value in arguments.items()}
+    kind = "x-message-deduplication"
+    client.ask(
+        Exchange.Declare(exchange="x", exchange_type=kind, durable=True, arguments=arguments)
+    )
+    client.ask(Queue.Bind(queue="q", exchange="x"))
+    return client
+
+
+def publish(client: Client, body: bytes, key: Any, exchange: str = "", mode: int = 2) -> None:
+    headers = {"x-deduplication-header": key}
+    client.publish(body, exchange=exchange, routing_key="q", headers=headers, delivery_mode=mode)
+
+
+def take_all(harness: Harness) -> list[bytes]:
+    """The messages of the queue, each acknowledged."""
+    client, found = Client(harness), []
+    while (told := client.ask(Basic.Get(queue="q", no_ack=True))).body:
+        found.append(told.body)
+    return found
+
+
+def test_a_window_of_a_queue_survives_a_crash_and_keeps_its_order(store: Store) -> None:
+    harness = Harness(store=store)
+    client = declare(harness, WINDOW)
+    for key in ("c", "b", "a", 7):  # the first one goes
+        publish(client, b"first", key)
+    assert len(take_all(harness)) == 4
+    harness.wait(1)
+    again = restarted(harness)
+    client = Client(again)
+    for key in ("b", "a", 7):
+        publish(client, b"duplicate", key)
+    publish(client, b"d", "d")  # then "b" goes
+    publish(client, b"b", "b")
+    publish(client, b"duplicate", 7)
+    assert take_all(again) == [b"d", b"b"]
+
+
+@pytest.mark.parametrize("persistence", ["disk", "memory", None])
+def test_a_window_of_an_exchange_survives_if_it_is_on_the_disk(
+    store: Store, persistence: str | None
+) -> None:
+    harness = Harness(store=store)
+    arguments = {} if persistence is None else {"persistence": persistence}
+    publish(declare_exchange(harness, size=10, **arguments), b"1", "key", "x")
+    again = restarted(harness)
+    publish(Client(again), b"2", "key", "x")
+    survives = persistence != "memory"
+    assert take_all(again) == ([b"1"] if survives else [b"1", b"2"])
+
+
+def test_a_key_counts_no_longer_than_it_should_after_a_crash(store: Store) -> None:
+    harness = Harness(store=store)
+    publish(declare_exchange(harness, size=10, ttl=5000), b"1", "key", "x")
+    harness.wait(3)
+    again = restarted(harness)
+    publish(Client(again), b"2", "key", "x")
+    again.wait(3)
+    publish(Client(again), b"3", "key", "x")
+    assert take_all(again) == [b"1", b"3"]
+
+
+@pytest.mark.parametrize("by_exchange", [False, True])
+def test_what_was_not_committed_is_no_duplicate(store: Store, by_exchange: bool) -> None:
+    harness = Harness(store=store)
+    client = declare_exchange(harness, size=9) if by_exchange else declare(harness, WINDOW)
+    exchange = "x" if by_exchange else ""
+    harness.commits = False
+    publish(client, b"lost", "key", exchange)
+    again = restarted(harness)
+    publish(Client(again), b"sent again", "key", exchange)
+    assert take_all(again) == [b"sent again"]
+
+
+def test_a_duplicate_is_confirmed_when_the_first_one_is_on_the_disk(store: Store) -> None:
+    harness = Harness(store=store)
+    client = declare(harness, WINDOW)
+    other = Client(harness)
+    other.ask(Confirm.Select())
+    harness.commits = False
+    publish(client, b"1", "key")
+    publish(other, b"2", "key")
+    assert other.heard() == []
+    harness.commits = True
+    harness.commit()
+    (told,) = other.heard()
+    assert isinstance(told.method, Basic.Ack)
+    assert take_all(harness) == [b"1"]
+
+
+@pytest.mark.parametrize("mode", [1, 2])
+def test_without_a_window_a_key_is_as_durable_as_its_message(store: Store, mode: int) -> None:
+    harness = Harness(store=store)
+    client = declare(harness, {"x-message-deduplication": True})
+    publish(client, b"1", "key", mode=mode)
+    again = restarted(harness)
+    publish(Client(again), b"2", "key")
+    assert take_all(again) == ([b"1"] if mode == 2 else [b"2"])
+    again.wait(1)
+    once_more = restarted(again)
+    publish(Client(once_more), b"3", "key")
+    assert take_all(once_more) == [b"3"]
+
+
+def test_keys_go_with_their_exchange_and_their_queue(store: Store) -> None:
+    harness = Harness(store=store)
+    publish(declare_exchange(harness, size=9), b"1", "key", "x")
+    Client(harness).ask(Queue.Delete(queue="q"))
+    publish(declare(harness, WINDOW), b"1", "key")
+    assert len(store.recover().keys) == 2
+    Client(harness).ask(Exchange.Delete(exchange="x"))
+    Client(harness).ask(Queue.Delete(queue="q"))
+    assert not store.recover().keys
+    assert restarted(harness).core.broker.lines == {}
