@@ -92,20 +92,25 @@ class Broker:
         if config.vhost.default not in self.vhosts:
             self.vhosts[config.vhost.default] = Vhost(config.vhost.default, self.random)
             self.journal.append(VhostAdded(config.vhost.default))
+        vhost = self.vhosts[config.vhost.default]
+        vhost.default_queue_type = config.vhost.default_queue_type
+        vhost.queues_max = config.vhost.queues_max or -1
+        vhost.connections_max = config.vhost.connections_max or -1
         for configured, by_operator in (
             (config.policies, False),
             (config.operator_policies, True),
         ):
             for each in configured:
-                self.vhosts[config.vhost.default].set_policy(
-                    configured_policy(each, by_operator=by_operator), by_operator=by_operator
-                )
+                policy = configured_policy(each, by_operator=by_operator)
+                vhost.set_policy(policy, by_operator=by_operator)
         user = User(
             config.user.name,
             config.user.password,
             config.user.tags,
             loopback_only=config.user.name in config.user.loopback_users,
         )
+        user.connections_max = config.user.connections_max or -1
+        user.channels_max = config.user.channels_max or -1
         user.permissions[config.vhost.default] = Permissions.of(
             config.user.configure, config.user.write, config.user.read
         )

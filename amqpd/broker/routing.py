@@ -20,12 +20,13 @@ from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
+    from amqpd.broker.exchanges.recent_history import History
     from amqpd.broker.queues.deferred import Deferred
     from amqpd.broker.queues.direct_reply import DirectReply
     from amqpd.broker.queues.queue import Queue
     from amqpd.broker.vhost import Vhost
 
-    Target: TypeAlias = Queue | DirectReply | Deferred
+    Target: TypeAlias = Queue | DirectReply | Deferred | History
 
 
 class Routed(NamedTuple):

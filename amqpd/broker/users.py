@@ -28,6 +28,8 @@ class User:
     Attributes:
         loopback_only: may connect only from this machine.
         permissions: by the name of the vhost.
+        connections_max, channels_max: how many it may have at a time; -1 for any number.
+        connections, channels: how many it has.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class User:
         self.tags = tags
         self.loopback_only = loopback_only
         self.permissions: dict[str, Permissions] = {}
+        self.connections_max = self.channels_max = -1
+        self.connections = self.channels = 0
         self._password = password.encode()
 
     def has_password(self, password: bytes) -> bool:

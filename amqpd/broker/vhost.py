@@ -39,6 +39,9 @@ class Vhost:
         policies: by name.
         operator_policies: the same of those who run the broker.
         replies: direct reply-to addresses of the channels that are open.
+        default_queue_type: of durable shared queues that are declared without one.
+        queues_max, connections_max: how many there may be; -1 for any number.
+        connections: how many there are.
         generation: rises with every change that can lead a message elsewhere. What sessions
             remember of routes is worth only as much as their memory of this number.
     """
@@ -50,6 +53,9 @@ class Vhost:
         self.replies: dict[str, DirectReply] = {}
         self.policies = Policies()
         self.operator_policies = Policies()
+        self.default_queue_type = "classic"
+        self.queues_max = self.connections_max = -1
+        self.connections = 0
         self.generation = 0
         for exchange, type_name, internal in PREDECLARED:
             self.exchanges[exchange] = Exchange(
@@ -64,7 +70,10 @@ class Vhost:
         self.default_exchange = self.exchanges[""]
 
     def set_policy(self, policy: Policy, *, by_operator: bool = False) -> None:
-        """Adds a policy, or puts it in the place of the one of that name."""
+        """Adds a policy, or puts it in the place of the one of that name.
+
+        What queues have to do because of it is done when the broker next settles those touched.
+        """
         (self.operator_policies if by_operator else self.policies).by_name[policy.name] = policy
         self._apply_all()
 

@@ -125,6 +125,16 @@ class User(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Users who may connect only from this machine; [] lets all from anywhere."
         ),
     ] = ("guest",)
+    connections_max: Annotated[
+        int,
+        Meta(ge=0, description="Connections that the user may have at a time; 0 is no limit."),
+    ] = 0
+    channels_max: Annotated[
+        int,
+        Meta(
+            ge=0, description="Channels that the user may have on all connections; 0 is no limit."
+        ),
+    ] = 0
 
 
 class Vhost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +144,18 @@ class Vhost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Name,
         Meta(description="The virtual host that exists from the start."),
     ] = "/"
+    default_queue_type: Annotated[
+        Literal["classic", "quorum", "stream"],
+        Meta(description="Type of durable shared queues that are declared without x-queue-type."),
+    ] = "classic"
+    queues_max: Annotated[
+        int,
+        Meta(ge=0, description="Queues that the virtual host may have; 0 is no limit."),
+    ] = 0
+    connections_max: Annotated[
+        int,
+        Meta(ge=0, description="Connections to the virtual host at a time; 0 is no limit."),
+    ] = 0
 
 
 class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -288,6 +310,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Most routes (exchange, routing key, flags) remembered per connection.",
         ),
     ] = 1024
+    queues_max: Annotated[
+        int,
+        Meta(ge=0, description="Queues that the broker may have; 0 is no limit."),
+    ] = 0
+    exchanges_max: Annotated[
+        int,
+        Meta(ge=0, description="Exchanges that the broker may have; 0 is no limit."),
+    ] = 0
     queue_memory_bytes_max: Annotated[
         int,
         Meta(

@@ -341,6 +341,7 @@ class Session:
         """The number is free again."""
         del self.channels[channel.number]
         self.broker.counters.channels_closed += 1
+        self.user.channels -= 1
 
     def refuse(self, error: errors.AmqpError, channel: int) -> None:
         """Closes the connection with an error, or in silence while the client is not trusted."""

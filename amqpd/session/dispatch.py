@@ -138,8 +138,17 @@ def _open_channel(session: Session, frame: Frame) -> None:
         )
         refusal.method = NO_METHOD
         raise refusal
+    user = session.user
+    if 0 <= user.channels_max <= user.channels:
+        refusal = errors.not_allowed(
+            f"number of channels opened for user '{user.name}' has reached the maximum allowed "
+            f"user limit of ({user.channels_max})"
+        )
+        refusal.method = NO_METHOD
+        raise refusal
     if not isinstance(method, wire.Channel.Open):
         raise errors.channel_error("expected 'channel.open'")
+    user.channels += 1
     channel = Channel(session, frame.channel, session.hot_path.deliver)
     session.channels[frame.channel] = channel
     session.broker.counters.channels_opened += 1

@@ -22,6 +22,7 @@ from amqpd.wire.methods import Connection, Method, decode_table, encode_method
 
 if TYPE_CHECKING:
     from amqpd.broker.users import User
+    from amqpd.broker.vhost import Vhost
     from amqpd.session.connection import Session
 
 log = EventLog("session")
@@ -233,8 +234,11 @@ def _open(session: Session, method: Connection.Open) -> None:
         raise errors.not_allowed(
             f"access to vhost '{vhost.name}' refused for user '{session.user.name}'"
         )
+    _check_limits(vhost, session.user)
     session.vhost = vhost
     counters.connections_opened += 1
+    vhost.connections += 1
+    session.user.connections += 1
     log.info(
         "connection opened",
         connection=session.peer.name,
@@ -246,9 +250,25 @@ def _open(session: Session, method: Connection.Open) -> None:
     session.start_running()
 
 
+def _check_limits(vhost: Vhost, user: User) -> None:
+    """Refuses a connection that would be one too many; raises ConnectionException 530."""
+    if 0 <= vhost.connections_max <= vhost.connections:
+        raise errors.not_allowed(
+            f"access to vhost '{vhost.name}' refused for user '{user.name}': connection limit "
+            f"({vhost.connections_max}) is reached"
+        )
+    if 0 <= user.connections_max <= user.connections:
+        raise errors.not_allowed(
+            f"connection refused for user '{user.name}': user connection limit "
+            f"({user.connections_max}) is reached"
+        )
+
+
 def leave(session: Session) -> None:
     """A session that was running ends: its exclusive queues go."""
     session.broker.counters.connections_closed += 1
+    session.vhost.connections -= 1
+    session.user.connections -= 1
     for queue in list(session.exclusive_queues):
         remove_queue(session.broker, session.actor, queue)
 

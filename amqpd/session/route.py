@@ -59,7 +59,9 @@ class Route:
             channel.session.vhost, exchange, [routing_key], {}
         )
         self.extends = not exchange.name and routing_key == EXTEND
-        is_choosy = any(queue.terms.looks_at_each for queue in self.queues)
+        is_choosy = any(
+            queue.terms.looks_at_each or queue.kind == "history" for queue in self.queues
+        )
         self.is_slow = self.varies or self.extends or is_choosy
 
 

@@ -35,6 +35,12 @@ def arguments_at(data: bytes, offset: int) -> Arguments:
     return Arguments(values, types, encoded)
 
 
+def with_entry(arguments: Arguments, entry: bytes) -> Arguments:
+    """The table with one entry more, as it stands in a table."""
+    body = arguments.encoded[4:] + entry
+    return arguments_at(len(body).to_bytes(4, "big") + body, 0)
+
+
 def _text(value: Any) -> Any:
     """A long string that is no UTF-8 as text all the same, so that strings are of one kind."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value

@@ -147,7 +147,8 @@ LISTEN = "[listen] has bind, port, backlog"
         (
             "[user]\npasword = 'hunter2'",
             "2: [user] pasword = (hidden) is unknown; did you mean password?"
-            " [user] has name, password, tags, configure, write, read, loopback_users",
+            " [user] has name, password, tags, configure, write, read, loopback_users,"
+            " connections_max, channels_max",
         ),
         (
             "\n[listne]\nport = 1",

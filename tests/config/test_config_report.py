@@ -80,7 +80,7 @@ def test_what_is_in_force_names_the_origin_of_each_value(tmp_path):
     assert f"backlog = 9           # {file}:2\n" in shown
     assert "port = 7              # flag --port\n" in shown
     assert 'level = "debug"  # env AMQPD_LOG__LEVEL\n' in shown
-    assert 'default = "/"  # default\n' in shown
+    assert 'default = "/"                   # default\n' in shown
 
 
 def test_passwords_are_shown_only_when_asked_for():

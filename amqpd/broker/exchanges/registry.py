@@ -11,6 +11,7 @@ from amqpd.broker.exchanges.direct import Direct
 from amqpd.broker.exchanges.exchange import Router
 from amqpd.broker.exchanges.fanout import Fanout
 from amqpd.broker.exchanges.headers import Headers
+from amqpd.broker.exchanges.recent_history import RECENT_HISTORY, RecentHistory, check_length
 from amqpd.broker.exchanges.spread import (
     ByChance,
     Chance,
@@ -35,6 +36,7 @@ TYPES: dict[str, Callable[[Arguments, Chance], Router]] = {
     "x-local-random": lambda arguments, random: ByChance(random),
     "x-modulus-hash": lambda arguments, random: ModulusHash(),
     SUPER_STREAM: lambda arguments, random: SuperStream(),
+    RECENT_HISTORY: lambda arguments, random: RecentHistory(arguments),
     "x-random": lambda arguments, random: ByChance(random),
 }
 
@@ -51,6 +53,8 @@ def check_arguments(type_name: str, arguments: Arguments) -> None:
     """Refuses arguments that the type does not take; ChannelException 406."""
     if type_name == "x-consistent-hash":
         check_hash_arguments(arguments)
+    if type_name == RECENT_HISTORY:
+        check_length(arguments)
     if type_name == DEDUPLICATION:
         check_window(arguments)
     if type_name == SUPER_STREAM:

@@ -7,15 +7,21 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination, identity
 from amqpd.broker.exchanges.exchange import Exchange
+from amqpd.broker.exchanges.recent_history import RecentHistory
 from amqpd.broker.journal import Bound
+from amqpd.broker.message import ENVELOPE, HEADER
 from amqpd.broker.permissions import Actor, check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX
+from amqpd.broker.routing import route
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_binding
+from amqpd.wire import content
 from amqpd.wire.arguments import Arguments
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
+    from amqpd.broker.routing import Target
+    from amqpd.broker.vhost import Vhost
 
 
 def bind(
@@ -49,6 +55,22 @@ def bind(
         broker.journal.append(
             Bound(actor.vhost.name, exchange.name, end.kind, end.name, key, arguments.encoded)
         )
+    if isinstance(exchange.router, RecentHistory):
+        _tell_of_the_past(broker, actor.vhost, exchange.router, end)
+
+
+def _tell_of_the_past(
+    broker: Broker, vhost: Vhost, router: RecentHistory, end: Destination
+) -> None:
+    """What is newly bound gets the last messages."""
+    for message in router.history.messages:
+        targets: tuple[Target, ...] = (vhost.queues[end.name],) if end.kind == "queue" else ()
+        if isinstance(end, Exchange):
+            headers = content.headers(message[HEADER]).values
+            key = message[ENVELOPE].routing_key
+            targets = route(vhost, end, [key], headers, message[HEADER]).queues
+        for target in targets:
+            broker.letters.append((target, [message]))
 
 
 def unbind(

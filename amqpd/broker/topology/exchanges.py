@@ -56,6 +56,7 @@ def declare_exchange(
         vhost.check_name("exchange", name)
         _check_alternate(actor, name, arguments)
         registry.check_arguments(type_name, arguments)
+        _check_limit(broker, actor, name)
         check_durable(actor, name, type_name, durable=durable)
         declare_partitions(broker, actor, name, type_name, arguments)
         exchange = Exchange(
@@ -124,6 +125,15 @@ def check_not_default(name: str) -> None:
     """Refuses the default exchange; raises ChannelException 403."""
     if name == "":
         raise errors.access_refused("operation not permitted on the default exchange")
+
+
+def _check_limit(broker: Broker, actor: Actor, name: str) -> None:
+    most = broker.config.limits.exchanges_max
+    if 0 < most <= sum(len(vhost.exchanges) for vhost in broker.vhosts.values()):
+        raise errors.precondition_failed(
+            f"cannot declare {actor.vhost.words('exchange', name)}: exchange limit of {most} is "
+            "reached"
+        )
 
 
 def _check_alternate(actor: Actor, name: str, arguments: Arguments) -> None:

@@ -13,11 +13,13 @@ from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.topology.names import cleaned
 from amqpd.broker.topology.removal import remove_queue
-from amqpd.wire.arguments import Arguments
+from amqpd.wire import fields
+from amqpd.wire.arguments import Arguments, with_entry
 from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
+    from amqpd.broker.vhost import Vhost
 
 DLX = "x-dead-letter-exchange"
 
@@ -42,6 +44,8 @@ def declare_queue(
     """
     vhost, name = actor.vhost, cleaned(name)
     kept = durable and not exclusive
+    if kept and not auto_delete and "x-queue-type" not in arguments.values:
+        arguments = _of_default_type(vhost, arguments)
     if not name:
         kind = queue_arguments.queue_type(arguments)
         if kind in ("quorum", "stream"):
@@ -92,6 +96,13 @@ def declare_queue(
     return queue
 
 
+def _of_default_type(vhost: Vhost, arguments: Arguments) -> Arguments:
+    """The arguments with the queue type that the vhost has for those that name none."""
+    if vhost.default_queue_type == "classic":
+        return arguments
+    return with_entry(arguments, fields.text("x-queue-type", vhost.default_queue_type))
+
+
 def _check_new(
     broker: Broker,
     actor: Actor,
@@ -102,6 +113,17 @@ def _check_new(
     arguments: Arguments,
 ) -> None:
     words = actor.vhost.words("queue", name)
+    most = actor.vhost.queues_max
+    if 0 <= most <= len(actor.vhost.queues):
+        raise errors.precondition_failed(
+            f"cannot declare queue '{name}': queue limit in vhost '{actor.vhost.name}' ({most}) is "
+            "reached"
+        )
+    most = broker.config.limits.queues_max
+    if 0 < most <= len(broker.queues):
+        raise errors.precondition_failed(
+            f"cannot declare queue '{name}': queue limit in cluster ({most}) is reached"
+        )
     if DLX in arguments.values:
         kind = arguments.types[DLX]
         if kind != b"S":

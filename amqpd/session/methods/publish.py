@@ -180,23 +180,8 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
     broker = channel.session.broker
     channel.session.posted(queues)
     broker.counters.published += 1
-    if not queues:
-        if not mandatory:
-            broker.counters.unroutable_dropped += 1
-            return True
-        broker.counters.unroutable_returned += 1
-        envelope = message[ENVELOPE]
-        say_with_content(
-            channel,
-            Basic.Return(
-                reply_code=312,
-                reply_text="NO_ROUTE",
-                exchange=envelope.exchange,
-                routing_key=envelope.routing_key,
-            ),
-            message,
-        )
-        return True
+    if not queues or queues[0].kind == "history":
+        _drop(channel, message, mandatory)
     accepted = True
     expires = content.flags(message[HEADER]) & content.EXPIRATION != 0
     for queue in queues:
@@ -210,3 +195,23 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
         queue.inbox_expires |= expires
         broker.touch(queue)
     return accepted
+
+
+def _drop(channel: Channel, message: Message, mandatory: bool) -> None:
+    """No queue gets the message."""
+    counters = channel.session.broker.counters
+    if not mandatory:
+        counters.unroutable_dropped += 1
+        return
+    counters.unroutable_returned += 1
+    envelope = message[ENVELOPE]
+    say_with_content(
+        channel,
+        Basic.Return(
+            reply_code=312,
+            reply_text="NO_ROUTE",
+            exchange=envelope.exchange,
+            routing_key=envelope.routing_key,
+        ),
+        message,
+    )
