@@ -116,6 +116,8 @@ class Core:
         """
         self.broker.now = now
         alarms = self.broker.alarms
+        if self.broker.events is not None and on != (resource in alarms):
+            self.broker.events.alarm(resource, on)
         if on:
             alarms.add(resource)
             return
@@ -159,6 +161,8 @@ class Core:
             resumable, broker.resumable = broker.resumable, []
             for waiter in resumable:
                 waiter.resume()
+        if broker.letters:  # events of what happened outside of the rules for queues
+            broker.settle_touched()
         fetches, broker.fetches = broker.fetches, []
         batch = broker.journal.hand_over(broker.now, broker.epoch + broker.now)
         deadline = broker.deadlines.next()

@@ -11,7 +11,9 @@ from amqpd.broker import kept_letters
 from amqpd.broker.counters import Counters
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.duplicates import KeyLine
+from amqpd.broker.events import Events
 from amqpd.broker.fetch import Fetch, Fetched
+from amqpd.broker.firehose import Firehose
 from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
 from amqpd.broker.memory import Memory
 from amqpd.broker.message import HEADER, Message, bodies_size
@@ -51,6 +53,8 @@ class Broker:
         touched: queues with something to absorb or to dispatch; empty between turns.
         letters: dead letters, and messages that have waited, which have not come to their queues;
             empty between turns.
+        events: tells what happens; None if nobody wants to know.
+        firehose: copies messages; None if nobody wants them.
         fetches: what is wanted from the store.
         resumable: what was waiting for messages to be at hand, and can go on.
     """
@@ -83,6 +87,8 @@ class Broker:
         self._last_queue_id = recovered.last_queue_id
         restore(self, recovered)
         self._last_queue_id = max((self._last_queue_id, *self.lines))
+        self.events: Events | None = None
+        self.firehose = Firehose(self) if config.events.firehose else None
         self._add_configured()
         self.settle_touched()
 
@@ -93,6 +99,8 @@ class Broker:
             self.vhosts[config.vhost.default] = Vhost(config.vhost.default, self.random)
             self.journal.append(VhostAdded(config.vhost.default))
         vhost = self.vhosts[config.vhost.default]
+        if config.events.exchange:
+            self.events = Events(self, vhost)
         vhost.default_queue_type = config.vhost.default_queue_type
         vhost.queues_max = config.vhost.queues_max or -1
         vhost.connections_max = config.vhost.connections_max or -1

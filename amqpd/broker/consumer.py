@@ -20,6 +20,10 @@ RUN_MESSAGES_MAX = 2048
 class Receiver(Protocol):
     """The channel that a consumer belongs to, as far as a queue needs to know it."""
 
+    @property
+    def name(self) -> str:
+        """What it is called where people look."""
+
     def room(self, consumer: Consumer) -> int:
         """How many more messages the consumer may be given now."""
 

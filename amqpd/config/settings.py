@@ -286,6 +286,21 @@ class Compatibility(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = True
 
 
+class Events(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the broker tells of itself, as messages; docs/EVENTS.md."""
+
+    exchange: Annotated[
+        bool,
+        Meta(description="Tell what happens through the exchange amq.rabbitmq.event."),
+    ] = False
+    firehose: Annotated[
+        bool,
+        Meta(
+            description="Copy every message that is published or delivered to amq.rabbitmq.trace."
+        ),
+    ] = False
+
+
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds on what connections and queues may hold in memory."""
 
@@ -369,6 +384,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alarms: Alarms = field(default_factory=Alarms)
     log: Log = field(default_factory=Log)
     compatibility: Compatibility = field(default_factory=Compatibility)
+    events: Events = field(default_factory=Events)
     limits: Limits = field(default_factory=Limits)
     policies: tuple[Policy, ...] = ()
     operator_policies: tuple[Policy, ...] = ()

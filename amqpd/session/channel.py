@@ -14,6 +14,7 @@ from amqpd.session.confirms import Confirms
 from amqpd.session.content import Assembly
 from amqpd.session.transaction import Transaction
 from amqpd.session.unacked import Delivery, Unacked
+from amqpd.wire import fields
 from amqpd.wire.methods import Basic, Method, encode_method
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Channel:
         self.reply: DirectReply | None = None
         self.ack_timeout = AckTimeout(self)
         self._deliver = deliver
+
+    @property
+    def name(self) -> str:
+        """What it is called where people look, as in RabbitMQ."""
+        return f"{self.session.peer.name} ({self.number})"
 
     # --- what the client is told -------------------------------------------------------------
 
@@ -117,7 +123,26 @@ class Channel:
             self.limited_unacked += len(messages)
             if consumer.ack_timeout_s < self.ack_timeout.shortest_s:
                 self.ack_timeout.watch(consumer)
+        if self.session.broker.firehose is not None:
+            self.copy_delivered(consumer, messages, redelivered)
         self._deliver(self, consumer, numbers, messages, redelivered)
+
+    def copy_delivered(
+        self, consumer: Consumer, messages: Sequence[Message], redelivered: bool
+    ) -> None:
+        """Tells the firehose what the client is given."""
+        firehose, vhost = self.session.broker.firehose, self.session.vhost
+        if firehose is not None:
+            for message in messages:
+                firehose.delivered(vhost, consumer.queue.name, message, redelivered, self.words())
+
+    def words(self) -> tuple[bytes, ...]:
+        """Entries of headers that say whose channel this is."""
+        return (
+            fields.text("connection", self.session.peer.name),
+            fields.entry("channel", b"I", self.number.to_bytes(4, "big")),
+            fields.text("user", self.session.user.name),
+        )
 
     def cancelled(self, consumer: Consumer) -> None:
         """The queue is gone: tells the client if it said that it understands that."""

@@ -15,7 +15,7 @@ from amqpd import errors
 from amqpd.broker.deadlines import Deadline
 from amqpd.broker.permissions import Actor
 from amqpd.log import EventLog
-from amqpd.session import dispatch, handshake
+from amqpd.session import dispatch, events, handshake
 from amqpd.session.channel import Channel, Deliver
 from amqpd.session.flow import Flow
 from amqpd.session.heartbeat import Heartbeat
@@ -113,6 +113,7 @@ class Session:
         self.bytes_written = 0
         self.frame_bytes_max = handshake.FRAME_BYTES_BEFORE_TUNE
         self.channels_max = 1
+        self.mechanism = ""
         self.client_properties: dict[str, Any] = {}
         self.channels: dict[int, Channel] = {}
         self.exclusive_queues: dict[Queue, None] = {}
@@ -341,6 +342,7 @@ class Session:
         """The number is free again."""
         del self.channels[channel.number]
         self.broker.counters.channels_closed += 1
+        events.channel_closed(channel)
         self.user.channels -= 1
 
     def refuse(self, error: errors.AmqpError, channel: int) -> None:

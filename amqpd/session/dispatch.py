@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqpd import errors
-from amqpd.session import handshake
+from amqpd.session import events, handshake
 from amqpd.session.channel import Channel
 from amqpd.session.content import Assembly
 from amqpd.session.methods.publish import publish
@@ -152,6 +152,7 @@ def _open_channel(session: Session, frame: Frame) -> None:
     channel = Channel(session, frame.channel, session.hot_path.deliver)
     session.channels[frame.channel] = channel
     session.broker.counters.channels_opened += 1
+    events.channel_created(channel)
     channel.say(wire.Channel.OpenOk())
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from amqpd import errors
 from amqpd.broker.topology.removal import remove_queue
 from amqpd.log import EventLog
+from amqpd.session import events
 from amqpd.version import VERSION
 from amqpd.wire.constants import (
     PROTOCOL_HEADER,
@@ -137,11 +138,13 @@ def _start_ok(session: Session, method: Connection.StartOk) -> None:
     if mechanism not in MECHANISMS:
         raise errors.command_invalid(f"unknown authentication mechanism '{mechanism}'")
     data = response if isinstance(response, bytes) else response.encode()
-    user = _log_in(session, *(_plain(data) if mechanism == "PLAIN" else _amqplain(data)))
+    name, password = _plain(data) if mechanism == "PLAIN" else _amqplain(data)
+    user = _log_in(session, name, password)
+    events.authentication(session, name, mechanism, succeeded=user is not None)
     if user is None:
         _refuse_login(session, mechanism)
         return
-    session.user = user
+    session.user, session.mechanism = user, mechanism
     session.state = "tuning"
     config = session.broker.config.connection
     _say(
@@ -248,6 +251,7 @@ def _open(session: Session, method: Connection.Open) -> None:
     )
     _say(session, Connection.OpenOk())
     session.start_running()
+    events.connection_created(session)
 
 
 def _check_limits(vhost: Vhost, user: User) -> None:
@@ -267,6 +271,7 @@ def _check_limits(vhost: Vhost, user: User) -> None:
 def leave(session: Session) -> None:
     """A session that was running ends: its exclusive queues go."""
     session.broker.counters.connections_closed += 1
+    events.connection_closed(session)
     session.vhost.connections -= 1
     session.user.connections -= 1
     for queue in list(session.exclusive_queues):

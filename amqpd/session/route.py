@@ -32,7 +32,7 @@ class Route:
         varies: the next message may go elsewhere, though it is like this one.
         extends: it goes to no queue: the client says that it still works on deliveries.
         is_slow: each message is looked at alone: it may go elsewhere, or a queue may not
-            take it.
+            take it, or the firehose wants a copy.
     """
 
     __slots__ = (
@@ -62,7 +62,8 @@ class Route:
         is_choosy = any(
             queue.terms.looks_at_each or queue.kind == "history" for queue in self.queues
         )
-        self.is_slow = self.varies or self.extends or is_choosy
+        is_copied = channel.session.broker.firehose is not None
+        self.is_slow = self.varies or self.extends or is_choosy or is_copied
 
 
 class Routes:

@@ -15,7 +15,7 @@ Source: AMQP 0-9-1 sections 2.3.5 and 4.2.6.
 from collections.abc import Sequence
 from functools import cache
 
-from amqpd.wire import tables
+from amqpd.wire import fields, tables
 from amqpd.wire.arguments import NO_ARGUMENTS, Arguments, arguments_at
 from amqpd.wire.constants import (
     CLASS_BASIC,
@@ -50,11 +50,57 @@ LAYOUT: tuple[tuple[int, str | int], ...] = (
     (CORRELATION_ID, "s"), (REPLY_TO, "s"), (EXPIRATION, "s"), (MESSAGE_ID, "s"), (TIMESTAMP, 8),
     (TYPE, "s"), (USER_ID, "s"), (APP_ID, "s"), (CLUSTER_ID, "s"),
 )  # fmt: skip
+NAMES = (
+    "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id",
+    "reply_to", "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
+)  # fmt: skip
 KNOWN_FLAGS = 0xFFFC
 
 PERSISTENT = 2  # the delivery mode
 LARGE_BODY_BYTES = 1_048_576
 PIECE_OVERHEAD_BYTES = 5  # of a body piece: the size before the payload, and the end octet
+
+
+def headers_only(entries: Sequence[bytes], size: int) -> bytes:
+    """The header piece of a message of the broker's own with nothing but headers.
+
+    Args:
+        size: of its body.
+    """
+    table = b"".join(entries)
+    return header_piece(
+        BASIC_WEIGHT_0
+        + size.to_bytes(8, "big")
+        + HEADERS.to_bytes(2, "big")
+        + len(table).to_bytes(4, "big")
+        + table
+    )
+
+
+def event_header(entries: Sequence[bytes], second: int) -> bytes:
+    """The header piece of a persistent message with headers and a time, and without a body."""
+    header = headers_only(entries, 0)
+    header = with_property(header, DELIVERY_MODE, bytes((PERSISTENT,)))
+    return with_property(header, TIMESTAMP, second.to_bytes(8, "big"))
+
+
+def properties_table(header: bytes) -> list[bytes]:
+    """The properties as entries of a table, as RabbitMQ names them."""
+    found: list[bytes] = []
+    for (bit, kind), name in zip(LAYOUT, NAMES, strict=True):
+        place = locate(header, bit)
+        if place is None:
+            continue
+        start, end = place
+        if kind == "s":
+            found.append(fields.entry(name, b"S", fields.sized(header[start + 1 : end])))
+        elif kind == "t":
+            found.append(fields.entry(name, b"F", header[start:end]))
+        elif kind == 1:
+            found.append(fields.entry(name, b"I", b"\x00\x00\x00" + header[start:end]))
+        else:
+            found.append(fields.entry(name, b"l", header[start:end]))
+    return found
 
 
 def header_piece(payload: bytes) -> bytes:

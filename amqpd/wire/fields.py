@@ -22,6 +22,16 @@ def text(name: str, value: str) -> bytes:
     return entry(name, b"S", sized(value.encode()))
 
 
+def boolean(name: str, value: bool) -> bytes:
+    """An entry with a truth value."""
+    return entry(name, b"t", bytes((value,)))
+
+
+def table(name: str, entries: Iterable[bytes]) -> bytes:
+    """An entry with a table of these entries."""
+    return entry(name, b"F", sized(b"".join(entries)))
+
+
 def long(name: str, value: int) -> bytes:
     """An entry with a signed number of 64 bits."""
     return entry(name, b"l", value.to_bytes(8, "big", signed=True))

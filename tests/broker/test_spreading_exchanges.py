@@ -12,7 +12,7 @@ from amqpd.broker.exchanges.binding import Binding
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.wire.arguments import NO_ARGUMENTS
 
-KEYS = [f"user.{number}" for number in range(6000)]
+KEYS = [f"user.{number}" for number in range(2000)]
 
 
 def exchange(name: str, type_name: str = "fanout") -> Exchange:

@@ -10,7 +10,7 @@ from amqpd.config.sources import load, load_file
 NO_FILE = {"HOME": "/home/somebody", "AMQPD_CONFIG": os.devnull}
 TABLES = (
     "there are [listen], [connection], [user], [vhost], [node], [message], [consumer], [storage],"
-    " [alarms], [log], [compatibility], [limits],"
+    " [alarms], [log], [compatibility], [events], [limits],"
     " [[policies]], [[operator_policies]]"
 )
 THERE_ARE = TABLES.capitalize()

@@ -55,6 +55,8 @@ def bind(
         broker.journal.append(
             Bound(actor.vhost.name, exchange.name, end.kind, end.name, key, arguments.encoded)
         )
+    if broker.events is not None:
+        broker.events.binding_created(actor.vhost, binding, actor.user)
     if isinstance(exchange.router, RecentHistory):
         _tell_of_the_past(broker, actor.vhost, exchange.router, end)
 

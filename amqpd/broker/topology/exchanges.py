@@ -75,6 +75,8 @@ def declare_exchange(
             broker.journal.append(
                 ExchangeAdded(vhost.name, name, type_name, auto_delete, internal, arguments.encoded)
             )
+        if broker.events is not None:
+            broker.events.exchange_created(vhost, exchange, actor.user)
         start_delaying(broker, vhost, exchange)
         start_deduplicating(broker, vhost, exchange)
         bind_partitions(broker, actor, exchange)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker import arguments as queue_arguments
 from amqpd.broker.journal import QueueAdded
-from amqpd.broker.permissions import Actor, check, check_any
+from amqpd.broker.permissions import Actor, Owner, check, check_any
 from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.topology.names import cleaned
@@ -59,11 +59,7 @@ def declare_queue(
     queue = vhost.queues.get(name)
     if queue is not None:
         owner = actor.owner if exclusive else None
-        if queue.exclusive_owner is not owner:
-            raise vhost.locked(name)
-        vhost.check_equal("queue", name, "durable", kept, queue.durable)
-        vhost.check_equal("queue", name, "auto_delete", auto_delete, queue.auto_delete)
-        queue_arguments.check_equal(vhost, name, arguments, queue.arguments)
+        _check_same(queue, owner, kept, auto_delete, arguments)
         queue.used()
         return queue
     _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments)
@@ -93,7 +89,21 @@ def declare_queue(
         broker.journal.append(
             QueueAdded(queue_id, vhost.name, name, auto_delete, arguments.encoded, lines)
         )
+    if broker.events is not None:
+        broker.events.queue_created(queue, actor.user)
     return queue
+
+
+def _check_same(
+    queue: Queue, owner: Owner | None, kept: bool, auto_delete: bool, arguments: Arguments
+) -> None:
+    """Refuses a redeclaration with other properties."""
+    vhost, name = queue.vhost, queue.name
+    if queue.exclusive_owner is not owner:
+        raise vhost.locked(name)
+    vhost.check_equal("queue", name, "durable", kept, queue.durable)
+    vhost.check_equal("queue", name, "auto_delete", auto_delete, queue.auto_delete)
+    queue_arguments.check_equal(vhost, name, arguments, queue.arguments)
 
 
 def _of_default_type(vhost: Vhost, arguments: Arguments) -> Arguments:

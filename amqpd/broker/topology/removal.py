@@ -40,6 +40,10 @@ def remove_exchange(broker: Broker, actor: Actor, exchange: Exchange) -> None:
         actor.vhost.generation += 1
         for binding in list(current.bindings.values()):
             current.unbind(binding)
+            if broker.events is not None:
+                broker.events.binding_deleted(actor.vhost, binding, actor.user)
+        if broker.events is not None:
+            broker.events.exchange_deleted(actor.vhost, current, actor.user)
         stop_delaying(broker, current)
         stop_deduplicating(broker, current)
         if current.durable:
@@ -63,7 +67,11 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     broker.touch(queue)
     for exchange in _unbind_all_to(broker, actor, queue):
         remove_exchange(broker, actor, exchange)
+    if broker.events is not None:
+        broker.events.queue_deleted(queue, actor.user)
     for consumer in queue.selection.clear():
+        if broker.events is not None:
+            broker.events.consumer_deleted(consumer, actor.user)
         consumer.channel.cancelled(consumer)
 
 
@@ -72,6 +80,8 @@ def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consum
     if queue.deleted or consumer not in queue.selection.consumers:
         return
     queue.selection.remove(consumer)
+    if broker.events is not None:
+        broker.events.consumer_deleted(consumer, actor.user)
     if queue.stream is not None and consumer.cursor is not None:
         queue.stream.leave(consumer.cursor)
     if queue.exclusive_consumer is consumer:
@@ -94,6 +104,8 @@ def _unbind_all_to(broker: Broker, actor: Actor, destination: Destination) -> li
 def _unbind(broker: Broker, actor: Actor, binding: Binding) -> None:
     binding.source.unbind(binding)
     actor.vhost.generation += 1
+    if broker.events is not None:
+        broker.events.binding_deleted(actor.vhost, binding, actor.user)
     if binding.durable:
         broker.journal.append(
             Unbound(

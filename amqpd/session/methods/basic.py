@@ -70,6 +70,8 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
         return
     session.broker.counters.got += 1
     message = run.messages[0]
+    if session.broker.firehose is not None:
+        channel.copy_delivered(getter, run.messages, run.redelivered)
     channel.last_tag += 1
     if not method.no_ack:
         channel.unacked.by_tag[channel.last_tag] = (getter, run.numbers[0], message)

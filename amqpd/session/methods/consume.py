@@ -65,6 +65,8 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     channel.consumers[tag] = consumer
     queue.selection.add(consumer)
     queue.used()
+    if session.broker.events is not None:
+        session.broker.events.consumer_created(consumer, arguments, session.user)
     if method.exclusive:
         queue.exclusive_consumer = consumer
     if not method.nowait:

@@ -180,6 +180,9 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
     broker = channel.session.broker
     channel.session.posted(queues)
     broker.counters.published += 1
+    if broker.firehose is not None:
+        names = [queue.name for queue in queues if queue.kind == "queue"]
+        broker.firehose.published(channel.session.vhost, message, names, channel.words())
     if not queues or queues[0].kind == "history":
         _drop(channel, message, mandatory)
     accepted = True
