@@ -329,3 +329,13 @@ def test_a_wrong_password_is_refused_as_such(connect: Connect, uri: str) -> None
     with pytest.raises((AccessRefused, ConnectionForced)) as error:
         connect(uri.replace(":guest@", ":wrong@"))
     assert error.value.reply_code == 403
+
+
+def test_messages_come_in_the_order_of_their_priorities(connect: Connect, name: Name) -> None:
+    connection = connect()
+    queue = Queue(name("levels"), max_priority=10, channel=connection.default_channel)
+    queue.declare()
+    producer = Producer(connection, routing_key=queue.name)
+    for priority in (0, 5, None, 10, 5, 99):
+        producer.publish(str(priority), priority=priority, content_type="text/plain")
+    assert drain(connection.default_channel, queue.name) == ["10", "99", "5", "5", "0", "None"]

@@ -4,7 +4,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpd.broker.exchanges import registry
@@ -12,7 +12,7 @@ from amqpd.broker.exchanges.binding import Binding
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.wire.arguments import NO_ARGUMENTS
 
-KEYS = [f"user.{number}" for number in range(2000)]
+KEYS = [f"user.{number}" for number in range(6000)]
 
 
 def exchange(name: str, type_name: str = "fanout") -> Exchange:
@@ -46,6 +46,7 @@ class Spreading:
         return {key: self.where(key) for key in KEYS}
 
 
+@settings(max_examples=max(1, settings.default.max_examples // 8))
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=6))
 def test_consistent_hashing_shares_keys_out_by_weight(weights: list[int]) -> None:
     spreading = Spreading("x-consistent-hash")
