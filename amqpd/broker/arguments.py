@@ -88,6 +88,13 @@ def _version(value: int, arguments: Values) -> str | None:
     return _not_negative(value, arguments) or f"\"unsupported queue version '{value}'\""
 
 
+def _without_retention(value: int, arguments: Values) -> str | None:
+    for other in ("x-max-age", "x-max-length-bytes"):
+        if other in arguments:
+            return f'"it goes with no {other}"'
+    return _positive(value, arguments)
+
+
 def _no_priorities(value: bool, arguments: Values) -> str | None:
     mixed = value and arguments.get("x-max-priority")
     return '"groups keep their order and go with no x-max-priority"' if mixed else None
@@ -175,6 +182,7 @@ TABLE: dict[str, Argument] = {
     "x-delayed-retry-min": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-delayed-retry-max": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-quorum-initial-group-size": Argument(INTEGER_TYPES, _positive, _QUORUM),
+    "x-max-length-per-key": Argument(INTEGER_TYPES, _without_retention, _STREAM),
     "x-initial-cluster-size": Argument(INTEGER_TYPES, _positive, _STREAM),
     "x-max-age": Argument(STRING_TYPES, _age, _STREAM),
     SEGMENT_SIZE: Argument(INTEGER_TYPES, _not_negative, _STREAM),

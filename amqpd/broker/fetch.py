@@ -24,6 +24,8 @@ class Fetch(NamedTuple):
         detailed: the details of the messages matter.
         since_ms: no message is wanted that comes before the first one that was stored then or
             later, in milliseconds since 1970.
+        newest: if it is not 0, no messages are wanted but numbers: for each key that a message has
+            between `first` and `below`, those of all messages with this key but the newest ones.
         after: of a deferred line: wanted are those that are due after this one, the first ones;
             `first` and `below` say nothing then.
     """
@@ -35,6 +37,7 @@ class Fetch(NamedTuple):
     bytes_max: int
     detailed: bool = False
     since_ms: int = 0
+    newest: int = 0
     after: Due | None = None
 
 
@@ -60,6 +63,7 @@ class Fetched(NamedTuple):
         damaged: numbers of messages that are not as they were written.
         read_below: all stored messages with numbers from `Fetch.first` to below this are in here.
             Of a deferred line: `Fetch.below` if all that are wanted are in here, else 0.
+        size: of the bodies of the messages whose numbers alone were wanted.
         details: of the messages, side by side with them; None if the fetch did not ask for it and
             none of them has a TTL of its own.
     """
@@ -69,3 +73,4 @@ class Fetched(NamedTuple):
     damaged: list[int]
     read_below: int
     details: Details | None = None
+    size: int = 0

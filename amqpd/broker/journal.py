@@ -138,6 +138,7 @@ class Changes:
 
     Attributes:
         added: messages to keep, by number.
+        message_keys: of messages of a compacted stream that were added, by number.
         due_ms: when messages of a deferred line are due, in milliseconds since 1970, by number.
         spilled: messages that have no room in memory and need not outlive the process, by number.
         settled: numbers of kept messages that are gone.
@@ -161,6 +162,7 @@ class Changes:
         "keys",
         "line",
         "marked",
+        "message_keys",
         "places",
         "returned",
         "settled",
@@ -174,6 +176,7 @@ class Changes:
         self.added: dict[int, Message] = {}
         self.spilled: dict[int, Message] = {}
         self.due_ms: dict[int, int] = {}
+        self.message_keys: dict[int, str] = {}
         self.settled: list[int] = []
         self.returned: dict[int, int] = {}
         self.damaged: list[int] = []
@@ -338,6 +341,10 @@ class Journal:
         self._changes.pop(line.queue_id, None)
         if line.durable:
             self.append(QueueRemoved(line.queue_id, 1))
+
+    def key(self, stream: Stream, keys: dict[int, str]) -> None:
+        """Messages that were just added have these keys."""
+        self._of(stream).message_keys.update(keys)
 
     def fill(self, stream: Stream, segment: Segment) -> None:
         """A segment of a stream is full."""

@@ -50,6 +50,7 @@ class MemoryStore:
         segments: those of streams that are full, by queue and the offset of their first message.
         places: where consumers of streams are to go on, by queue and tag.
         keys: by which duplicates of messages are known, by queue and key.
+        message_keys: those of messages of compacted streams, by queue and number.
         due_ms: when those of a deferred line are due, in milliseconds since 1970.
     """
 
@@ -66,6 +67,7 @@ class MemoryStore:
         self.segments: dict[int, dict[int, Segment]] = {}
         self.places: dict[int, dict[str, int]] = {}
         self.keys: dict[int, dict[str, Known]] = {}
+        self.message_keys: dict[int, dict[int, str]] = {}
         self.due_ms: dict[int, dict[int, int]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             VhostAdded: self._add_vhost,
@@ -89,6 +91,8 @@ class MemoryStore:
         """Reads messages back."""
         if fetch.after is not None:
             return self._fetch_due(fetch, fetch.after)
+        if fetch.newest:
+            return self._superseded(fetch)
         found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
         wanted = sorted(number for number in found if fetch.first <= number < fetch.below)
         if fetch.since_ms:
@@ -112,6 +116,18 @@ class MemoryStore:
             returned = [self.deliveries.get((fetch.queue_id, each), 0) for each in numbers]
             details = Details([enqueued_ms[each] for each in numbers], returned)
         return Fetched(numbers, messages, [], read_below, details)
+
+    def _superseded(self, fetch: Fetch) -> Fetched:
+        messages, keys = self.messages[fetch.queue_id], self.message_keys.get(fetch.queue_id, {})
+        numbers: dict[str, list[int]] = {}
+        for number in sorted(messages):
+            if number in keys:
+                numbers.setdefault(keys[number], []).append(number)
+        changed = {keys[each] for each in keys if fetch.first <= each < fetch.below}
+        gone = [each for key in sorted(changed) for each in numbers.get(key, [])[: -fetch.newest]]
+        some = gone[: fetch.messages_max]
+        size = sum(content.body_size(messages[number][HEADER]) for number in some)
+        return Fetched(some, [], [], fetch.below, size=size)
 
     def _fetch_due(self, fetch: Fetch, after: Due) -> Fetched:
         found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
@@ -175,6 +191,7 @@ class MemoryStore:
             self.keys.pop(queue_id, None)
             self.enqueued_ms.pop(queue_id, None)
             self.due_ms.pop(queue_id, None)
+            self.message_keys.pop(queue_id, None)
 
     def _bind(self, bound: Bound) -> None:
         self.bindings.setdefault((bound.vhost, bound.source), {})[_key(bound)] = bound
@@ -212,6 +229,8 @@ class MemoryStore:
     def _change_kept(self, queue_id: int, changes: Changes, dates: dict[int, int]) -> None:
         messages = self.messages[queue_id]
         messages.update(changes.added)
+        if changes.message_keys:
+            self.message_keys.setdefault(queue_id, {}).update(changes.message_keys)
         for number, times in changes.returned.items():
             if number in messages:
                 key = queue_id, number
@@ -224,6 +243,7 @@ class MemoryStore:
             del messages[number]
             dates.pop(number, None)
             self.due_ms.get(queue_id, {}).pop(number, None)
+            self.message_keys.get(queue_id, {}).pop(number, None)
             self.deliveries.pop((queue_id, number), None)
 
     def _change_keys(self, queue_id: int, keys: dict[str, Known | None]) -> None:

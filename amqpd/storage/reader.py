@@ -50,6 +50,13 @@ _OTHER: Final = (
     " AND NOT (exchange = ?3 AND routing_key = ?4 AND header = ?5 AND was_dead = ?6"
     " AND body IS NOT NULL) LIMIT 1"
 )
+_SUPERSEDED: Final = (
+    "SELECT s.id, s.size FROM ("
+    "SELECT DISTINCT key AS k FROM main.stored WHERE id BETWEEN ?1 AND ?2 AND key IS NOT NULL"
+    ") JOIN main.stored s ON s.id >> 43 = ?3 AND s.key = k AND s.key IS NOT NULL WHERE s.id <= ("
+    "SELECT t.id FROM main.stored t WHERE t.id >> 43 = ?3 AND t.key = k AND t.key IS NOT NULL "
+    "ORDER BY t.id DESC LIMIT 1 OFFSET ?4) LIMIT ?5"
+)
 _BOTH: Final = " UNION ALL "  # of what is in the file and what is in the scratch file
 _ANY_SPILLED: Final = "SELECT 1 FROM scratch.stored WHERE id BETWEEN ? AND ? LIMIT 1"
 
@@ -80,6 +87,9 @@ class Reader:
         if fetch.after is not None:
             with told(self._file):
                 return self._fetch_due(fetch, fetch.after)
+        if fetch.newest:
+            with told(self._file):
+                return self._superseded(fetch)
         first, last = row_id(fetch.queue_id, fetch.first), row_id(fetch.queue_id, fetch.below) - 1
         with told(self._file):
             if fetch.since_ms:
@@ -146,6 +156,20 @@ class Reader:
             else:
                 first = found[0] + 1
         return first
+
+    def _superseded(self, fetch: Fetch) -> Fetched:
+        """The numbers of messages of which there are enough newer ones with the same key."""
+        line = fetch.queue_id
+        values = row_id(line, fetch.first), row_id(line, fetch.below) - 1, line
+        limits = fetch.newest, fetch.messages_max
+        found = self._execute(_SUPERSEDED, (*values, *limits)).fetchall()
+        return Fetched(
+            [number & _NUMBER for number, _ in found],
+            [],
+            [],
+            fetch.below,
+            size=sum([size for _, size in found]),
+        )
 
     def _fetch_alike(self, fetch: Fetch, where: str, first: int, last: int) -> Fetched | None:
         """The same for messages that differ only in their bodies and follow each other without a

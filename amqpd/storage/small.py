@@ -80,7 +80,9 @@ def small_batch(batch: Batch) -> Values | None:
         return None
     if changes.spilled or changes.unspilled_below:
         return None
-    if changes.returned or changes.damaged or changes.dropped or changes.due_ms:
+    if changes.returned or changes.damaged or changes.dropped:
+        return None
+    if changes.due_ms or changes.message_keys:
         return None
     if changes.full or changes.places or changes.keys:
         return None

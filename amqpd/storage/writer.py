@@ -32,7 +32,6 @@ from amqpd.storage.rows import (
     CHECKSUM_BYTES,
     RUN_MESSAGES_MAX,
     MessageRun,
-    Piece,
     checksums,
     message_runs,
     plain_body,
@@ -51,7 +50,7 @@ ID_MAX: Final = (1 << 63) - 1
 
 _COLUMNS: Final = (
     "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum, was_dead, "
-    "due_ms"
+    "due_ms, key"
 )
 # What is cut out of an empty blob is NULL.
 _RUN: Final = (
@@ -64,7 +63,7 @@ _RUN: Final = (
 _INTO: Final = {"main": "INSERT INTO main", "scratch": "INSERT OR REPLACE INTO scratch"}
 _LISTED: Final = "IN (SELECT value FROM json_each(?))"
 
-Row = tuple[int, str, str, bytes, Piece | None, int | None, int, int, bytes, bool, int | None]
+Row = tuple[Any, ...]
 
 
 class Writer:
@@ -225,6 +224,8 @@ class Writer:
         if changes.added:
             if changes.due_ms:
                 self._add_deferred("main", queue_id, changes.added, changes.due_ms, wall_ms)
+            elif changes.message_keys:
+                self._add_keyed(queue_id, changes, wall_ms)
             else:
                 self._add("main", queue_id, changes.added, shared, wall_ms)
         if changes.returned:
@@ -322,6 +323,16 @@ class Writer:
             ],
         )
 
+    def _add_keyed(self, queue_id: int, changes: Changes, wall_ms: int) -> None:
+        keys = changes.message_keys
+        self._insert_rows(
+            "main",
+            [
+                _row(row_id(queue_id, number), *message[:3], {}, wall_ms, key=keys.get(number))
+                for number, message in changes.added.items()
+            ],
+        )
+
     def _insert_run(self, schema: str, queue_id: int, run: MessageRun, wall_ms: int) -> None:
         bodies = [
             plain_body(body) if isinstance(body, content.LargeBody) else body for body in run.bodies
@@ -349,7 +360,7 @@ class Writer:
     def _insert_rows(self, schema: str, rows: list[Row]) -> None:
         place = 0
         for count in ROWS:
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
             statement = f"{_INTO[schema]}.stored ({_COLUMNS}) VALUES {marks}"
             while len(rows) - place >= count:
                 values = [value for row in rows[place : place + count] for value in row]
@@ -455,6 +466,7 @@ def _row(
     shared: dict[int, int],
     wall_ms: int,
     due_ms: int | None = None,
+    key: str | None = None,
 ) -> Row:
     body_id = shared.get(id(body)) if shared else None
     piece = plain_body(body)
@@ -471,4 +483,5 @@ def _row(
         checksums((message_id,), (piece,), start),
         envelope.was_dead,
         due_ms,
+        key,
     )

@@ -143,4 +143,5 @@ def _copy_image(image: MemoryStore, store: MemoryStore) -> None:
     store.due_ms = {queue: dict(each) for queue, each in image.due_ms.items()}
     store.segments = {queue: dict(each) for queue, each in image.segments.items()}
     store.keys = {queue: dict(each) for queue, each in image.keys.items()}
+    store.message_keys = {queue: dict(each) for queue, each in image.message_keys.items()}
     store.places = {queue: dict(each) for queue, each in image.places.items()}

@@ -259,6 +259,10 @@ class Queue:
         # What expires this very moment still goes to a consumer that can take it now.
         if self.expiry.deadlines and not self._expire(nextafter(self._broker.now, -inf)):
             return
+        if self.stream is not None:
+            come_again = self.stream.tend(self._broker.now)
+            if come_again is not None:
+                self._look_again(come_again)
         if self.selection.consumers:
             self._serve()
         if self.expiry.deadlines or self._is_limited:

@@ -38,11 +38,13 @@ class Retention(NamedTuple):
         bytes_max: size of the bodies; None for any.
         age_ms_max: how long; None for ever.
         segment_bytes: size of the bodies of one segment, about.
+        per_key: only so many of the messages with one key; None for all.
     """
 
     bytes_max: int | None = None
     age_ms_max: int | None = None
     segment_bytes: int = SEGMENT_BYTES
+    per_key: int | None = None
 
 
 FOR_EVER: Final = Retention()
@@ -62,6 +64,9 @@ def retention(effective: Mapping[str, Any]) -> Retention:
     Args:
         effective: arguments of queues without their `x-`, which is what policies call them.
     """
+    per_key = effective.get("max-length-per-key")
+    if per_key is not None:  # what is left of a key must not go with a segment
+        return Retention(per_key=per_key)
     bytes_max, age = effective.get("max-length-bytes"), effective.get("max-age")
     segment_bytes = effective.get("stream-max-segment-size-bytes")
     if not segment_bytes:

@@ -20,6 +20,7 @@ from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Journal, Standing
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, WINDOW_BYTES_MIN, Memory
 from amqpd.broker.message import Message
+from amqpd.broker.queues.compaction import Compaction, message_keys
 from amqpd.broker.queues.cursor import Cursor, Read
 from amqpd.broker.queues.fifo import Placed
 from amqpd.broker.queues.retention import FOR_EVER, Retention, Segment, Segments
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from amqpd.broker.consumer import Consumer
 
 TAGS_MAX: Final = 4096  # remembered in one stream
+SEEN: Final = ""  # under which it is remembered how far it was compacted; no consumer has this tag
 
 
 class Chunk:
@@ -98,6 +100,7 @@ class Stream:
         self.kept = found.messages
         self.kept_bytes = found.bytes
         self.places = dict(places or {})
+        self._compaction = Compaction(queue_id, self.places.pop(SEEN, 0))
         self.lines = (self,)
         self._journal = journal
         self._memory = memory
@@ -120,8 +123,9 @@ class Stream:
 
     @property
     def behind(self) -> int:
-        """How many consumers wait for the store, or soon will."""
-        return len(self._wanting)
+        """How many consumers wait for the store, or soon will; and one, if it is to be looked for
+        superseded messages."""
+        return len(self._wanting) + self._compaction.is_wanted
 
     def standing(self) -> Standing:
         """What the store is to keep of it beside its messages."""
@@ -133,6 +137,8 @@ class Stream:
         """Appends messages, whose bodies have `size` bytes."""
         first, count, now_ms = self.next_number, len(messages), self._now_ms()
         self._journal.add(self, range(first, first + count), messages, size)
+        if self._retention.per_key is not None:
+            self._journal.key(self, message_keys(first, messages))
         self.next_number += count
         self.kept += count
         self.kept_bytes += size
@@ -195,6 +201,31 @@ class Stream:
         self.kept_bytes -= sum([segment.bytes for segment in gone])
         self._journal.drop(self, [(self.first_number, below - 1)])
         self.first_number = below
+
+    def tend(self, now: float) -> float | None:
+        """Does what is to be done from time to time; when to come again."""
+        if self._retention.per_key is None:
+            return None
+        committed = self._journal.committed
+        return self._compaction.tend(now, self._stored_below, self.next_number, committed)
+
+    @property
+    def _stored_below(self) -> int:
+        """All messages with smaller offsets are in the store."""
+        committed = self._journal.committed
+        waiting = (chunk.first for chunk in self._tail if chunk.ticket > committed)
+        return next(waiting, self.next_number)
+
+    def _superseded(self, fetch: Fetch, answer: Fetched) -> None:
+        """Newer messages with their keys have come."""
+        journal = self._journal
+        self._compaction.answered(fetch, answer, journal.ticket)
+        if answer.numbers:
+            journal.settle(self, answer.numbers)
+            self.kept -= len(answer.numbers)
+            self.kept_bytes -= answer.size
+            self._shorten(0)  # the tail may hold some of them
+        journal.remember(self, SEEN, self._compaction.seen_below)
 
     # --- consumers --------------------------------------------------------------------------------
 
@@ -314,6 +345,8 @@ class Stream:
         """What to fetch from the store, for each consumer that reads there."""
         wanting, self._wanting = self._wanting, []
         asked: list[Fetch] = []
+        if self._compaction.is_wanted and self._retention.per_key is not None:
+            asked.append(self._compaction.ask(self._retention.per_key, self._stored_below))
         # All of them together hold about what one queue may, but a little in any case.
         share = self._memory.window() // (2 * max(len(self._cursors), 1))
         bytes_max = max(min(share, FETCH_BYTES_MAX), WINDOW_BYTES_MIN // 4)
@@ -332,6 +365,9 @@ class Stream:
 
     def fetched(self, fetch: Fetch, answer: Fetched) -> tuple[Placed, int]:
         """The answer to a fetch; how many messages of it are damaged."""
+        if fetch.newest:
+            self._superseded(fetch, answer)
+            return Placed([], []), 0
         cursors = [cursor for cursor in self._asked.pop(fetch, ()) if not cursor.gone]
         for cursor in cursors:
             self._hold(cursor.got(answer))
