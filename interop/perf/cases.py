@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 RATE = "delivered.messages_per_s"
 CONFIRMED_RATE = "confirmed.messages_per_s"
 DURABLE = "--durable --persistent"
+STREAM = "--queue-arg x-queue-type=stream"
 BACKLOG = 300_000
 # The least share of an earlier release's rate that a transient case must keep.
 KEPT = 0.95
@@ -134,6 +135,24 @@ CASES = (
             Run(
                 f"{DURABLE} --queue perf-backlog --producers 0 --count {BACKLOG}",
                 (Figure("backlog-drain", goal=5.0),),
+                timed=False,
+            ),
+        ),
+    ),
+    Case(
+        "stream",
+        f"{BACKLOG:,} messages into a stream, confirms with a window of 1,000, and from the first on",
+        (
+            Run(
+                f"{DURABLE} {STREAM} --queue perf-stream --keep --consumers 0 --confirm 1000 "
+                f"--count {BACKLOG}",
+                (Figure("stream-pub", CONFIRMED_RATE, goal=3.0),),
+                timed=False,
+            ),
+            Run(
+                f"{DURABLE} {STREAM} --queue perf-stream --producers 0 --count {BACKLOG} "
+                "--consumer-arg x-stream-offset=first",
+                (Figure("stream-replay", goal=3.0),),
                 timed=False,
             ),
         ),
