@@ -62,3 +62,24 @@ class Deadlines:
                     action()
                 except Exception as bug:  # the others must have their turn
                     log.exception("internal error", bug)
+
+
+class Alarm:
+    """One action that is due at one time at most, which may be changed."""
+
+    def __init__(self, deadlines: Deadlines, action: Callable[[], None]) -> None:
+        self._deadlines = deadlines
+        self._action = action
+        self._deadline: Deadline | None = None
+
+    def set(self, when: float | None) -> None:
+        """Has the action called at this time alone, or not at all."""
+        if self._deadline is not None:
+            self._deadlines.cancel(self._deadline)
+        self._deadline = None if when is None else self._deadlines.at(when, self._action)
+
+    def set_by(self, when: float) -> None:
+        """Has the action called at this time, if not before."""
+        deadline = self._deadline
+        if deadline is None or deadline.action is None or deadline.when > when:
+            self.set(when)

@@ -118,7 +118,8 @@ class MemoryStore:
         return Fetched(numbers, messages, [], read_below, details)
 
     def _superseded(self, fetch: Fetch) -> Fetched:
-        messages, keys = self.messages[fetch.queue_id], self.message_keys.get(fetch.queue_id, {})
+        messages = self.messages.get(fetch.queue_id, {})
+        keys = self.message_keys.get(fetch.queue_id, {})
         numbers: dict[str, list[int]] = {}
         for number in sorted(messages):
             if number in keys:

@@ -234,7 +234,7 @@ class Writer:
             times = [f'"{base + number}":{count}' for number, count in changes.returned.items()]
             self._execute(
                 "UPDATE main.stored SET delivery_count = delivery_count + value FROM "
-                "json_each(?) WHERE stored.id = CAST(key AS INTEGER)",
+                "json_each(?) WHERE stored.id = CAST(json_each.key AS INTEGER)",
                 (f"{{{','.join(times)}}}",),
             )
         if changes.damaged:

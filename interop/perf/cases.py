@@ -141,7 +141,7 @@ CASES = (
     ),
     Case(
         "stream",
-        f"{BACKLOG:,} messages into a stream, confirms with a window of 1,000, and from the first on",
+        f"{BACKLOG:,} messages into a stream, with confirms as above, then read from the first on",
         (
             Run(
                 f"{DURABLE} {STREAM} --queue perf-stream --keep --consumers 0 --confirm 1000 "

@@ -11,7 +11,7 @@ from amqpd.storage.sqlite import SqliteStore
 from amqpd.storage.upkeep import Sizes
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness, Store
-from amqpd.wire.methods import Basic, Confirm, Exchange, Queue
+from amqpd.wire.methods import Basic, Confirm, Exchange, Queue, Tx
 
 WINDOW = {"x-message-deduplication": True, "x-cache-size": 3}
 
@@ -154,3 +154,14 @@ def test_keys_go_with_their_exchange_and_their_queue(store: Store) -> None:
     Client(harness).ask(Queue.Delete(queue="q"))
     assert not store.recover().keys
     assert restarted(harness).core.broker.lines == {}
+
+
+def test_a_transaction_into_a_queue_that_has_gone_leaves_no_key_behind(store: Store) -> None:
+    harness = Harness(store=store)
+    client = declare(harness, WINDOW)
+    client.ask(Tx.Select())
+    publish(client, b"1", "key")
+    Client(harness).ask(Queue.Delete(queue="q"))
+    client.ask(Tx.Commit())
+    harness.wait(1)
+    assert not store.recover().keys

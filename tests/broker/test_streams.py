@@ -345,3 +345,18 @@ def test_declare_ok_counts_readers(harness: Harness) -> None:
         Reader(harness, "next")
     told = Client(harness).ask(Queue.Declare(queue="s", passive=True))
     assert told.method.consumer_count == 2
+
+
+def test_an_ack_that_comes_after_the_stream_has_gone_leaves_nothing_behind(
+    harness: Harness,
+) -> None:
+    declare(harness)
+    publish(harness, 0, 10)
+    reader = remembered(harness)
+    reader.some()
+    Client(harness).ask(Queue.Delete(queue="s"))
+    reader.ack()
+    harness.wait(1)
+    recovered = harness.store.recover()
+    assert not recovered.places
+    assert not recovered.standings

@@ -165,9 +165,9 @@ def test_a_file_that_is_no_store_ends_with_status_1(file: Path, data: bytes) -> 
 def test_who_reads_only_the_first_line_is_not_told_of_a_broken_pipe(file: Path) -> None:
     """Runs another interpreter, as only that has a standard output that can be closed."""
     for number in range(30):
-        copy = f"INSERT INTO stored SELECT id + {(number + 1) << 20}, exchange, routing_key, "
-        copy += "header, body, body_id, size, 0, 0, 0, NULL, checksum FROM stored "
-        alter(file, f"{copy} WHERE id < {(1 << 43) + 1000}")
+        columns = "exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum"
+        copy = f"INSERT INTO stored (id, {columns}) SELECT id + {(number + 1) << 20}, {columns} "
+        alter(file, f"{copy} FROM stored WHERE id < {(1 << 43) + 1000}")
     command = [sys.executable, "-m", "amqpd", "store", "export", str(file.parent)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 from random import SystemRandom
 
 import pytest
+from kinds_simulation import KindSimulation
 from simulated_disk import Disk, FileDisk
 from simulation import Simulation
 from stream_simulation import StreamSimulation
@@ -48,6 +49,29 @@ def test_offsets_of_a_stream_mean_the_same_after_any_crash(tmp_path: Path) -> No
         directory = tmp_path / f"{seed}"
         directory.mkdir()
         run_stream(seed, FileDisk(directory))
+
+
+@pytest.mark.slow
+def test_what_was_confirmed_comes_out_of_queues_of_all_kinds(tmp_path: Path) -> None:
+    """Slow for the same reason."""
+    for seed in range(FIRST_SEED, FIRST_SEED + 4 * CHAINS * FACTOR):
+        run_kind(seed, Disk())
+    for seed in range(FIRST_SEED, FIRST_SEED + CHAINS_ON_FILES * FACTOR):
+        directory = tmp_path / f"{seed}"
+        directory.mkdir()
+        run_kind(seed, FileDisk(directory))
+
+
+def run_kind(seed: int, disk: Disk) -> None:
+    simulation = KindSimulation(seed, disk)
+    try:
+        with no_internal_error():
+            simulation.run(3)
+    except AssertionError as error:
+        error.add_note(f"KindSimulation({seed}, {type(disk).__name__}), {simulation.kind}")
+        raise
+    finally:
+        simulation.disk.close()
 
 
 def run_stream(seed: int, disk: Disk) -> None:

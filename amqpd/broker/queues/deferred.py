@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from amqpd.broker.deadlines import Deadline
+from amqpd.broker.deadlines import Alarm
 from amqpd.broker.fetch import Due, Fetch, Fetched
 from amqpd.broker.journal import CHOKED_S, Standing
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES
@@ -97,7 +97,7 @@ class Deferred:
         self._horizon: tuple[float, float] = (-1, -1) if self._behind else LAST
         self._fetch: Fetch | None = None
         self._meanwhile: list[Waiting] = []  # uncommitted or new while something is being fetched
-        self._alarm: Deadline | None = None
+        self._alarm = Alarm(broker.deadlines, self._touch)
 
     def standing(self) -> Standing | None:
         """What the store is to keep of it beside its messages; None if it is not durable."""
@@ -214,13 +214,11 @@ class Deferred:
 
     def _look_again(self, earliest: float = 0) -> None:
         """Has the line touched when the next message is due, and not before a time."""
-        deadlines = self._broker.deadlines
-        if self._alarm is not None:
-            deadlines.cancel(self._alarm)
-            self._alarm = None
-        if self._heap:
-            when = self._heap[0].ms / 1000 - self._broker.epoch
-            self._alarm = deadlines.at(max(when, self._broker.now, earliest), self._touch)
+        if not self._heap:
+            self._alarm.set(None)
+            return
+        when = self._heap[0].ms / 1000 - self._broker.epoch
+        self._alarm.set(max(when, self._broker.now, earliest))
 
     def _touch(self) -> None:
         self._broker.touch(self)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
-from amqpd.broker.deadlines import Deadline
+from amqpd.broker.deadlines import Alarm
 from amqpd.broker.duplicates import Duplicates, headers_of
 from amqpd.broker.fetch import Details, Fetch, Fetched
 from amqpd.broker.journal import CHOKED_S
@@ -130,8 +130,8 @@ class Queue:
         self.waiting_line: Deferred | None = None
         self.letters_line: Deferred | None = None
         self._broker = broker
-        self._alarm: Deadline | None = None  # when to look at deadlines and limits again
-        self._lease: Deadline | None = None  # when it expires, if nobody uses it until then
+        self._alarm = Alarm(broker.deadlines, self._touch)  # to look at deadlines and limits again
+        self._lease = Alarm(broker.deadlines, self._run_out)  # if nobody uses it until then
         self.policy: Policy | None = None
         self.operator_policy: Policy | None = None
         self.effective_policy_definition: dict[str, Any] = {}
@@ -187,13 +187,9 @@ class Queue:
 
         Source: RabbitMQ, "Time-To-Live and Expiration", queue TTL.
         """
-        deadlines = self._broker.deadlines
-        if self._lease is not None:
-            deadlines.cancel(self._lease)
-            self._lease = None
         expires_s = self.terms.expires_s
-        if expires_s is not None and not self.selection.consumers and not self.deleted:
-            self._lease = deadlines.at(self._broker.now + expires_s, self._run_out)
+        is_used = bool(self.selection.consumers) or self.deleted
+        self._lease.set(None if expires_s is None or is_used else self._broker.now + expires_s)
 
     def _run_out(self) -> None:
         self._broker.expire(self)
@@ -241,7 +237,7 @@ class Queue:
 
     def is_duplicate(self, message: Message) -> bool:
         """Whether a message with its key has come before; if not, its key is known from now on."""
-        if self.duplicates is None:
+        if self.duplicates is None or self.deleted:
             return False
         stays = self.terms.keys_stay or message[PERSISTENT] or self.type == "quorum"
         return self.duplicates.is_known(headers_of(message), durable=stays)
@@ -262,7 +258,7 @@ class Queue:
         if self.stream is not None:
             come_again = self.stream.tend(self._broker.now)
             if come_again is not None:
-                self._look_again(come_again)
+                self._alarm.set_by(come_again)
         if self.selection.consumers:
             self._serve()
         if self.expiry.deadlines or self._is_limited:
@@ -294,7 +290,7 @@ class Queue:
         if count and self.pace is not None:
             count = min(count, self.pace.left(self._broker.now))
             if not count:
-                self._look_again(self.pace.ready_at())
+                self._alarm.set_by(self.pace.ready_at())
         return count
 
     def _serve_readers(self, stream: Stream) -> None:
@@ -387,8 +383,9 @@ class Queue:
         """Deliveries are settled for good."""
         self.unacked -= len(numbers)
         self._regain(consumer, len(numbers))
-        if self.stream is not None and consumer.cursor is not None:
-            self.stream.settled(consumer.cursor, numbers)
+        if self.stream is not None:
+            if consumer.cursor is not None and not self.deleted:
+                self.stream.settled(consumer.cursor, numbers)
         else:
             self._forget(numbers, messages)
 
@@ -490,7 +487,7 @@ class Queue:
     def _go_on_later(self) -> None:
         """There is more to drop: in the next turn, or when the disk has caught up."""
         is_choked = self._broker.journal.is_choked
-        self._look_again(self._broker.now + (CHOKED_S if is_choked else 0))
+        self._alarm.set_by(self._broker.now + (CHOKED_S if is_choked else 0))
 
     def _without_expired(self, run: Run) -> Run:
         """What has not expired of a run; the rest is over."""
@@ -524,22 +521,13 @@ class Queue:
         if self.expiry.deadlines:
             deadline = backlog.first_deadline(self.expiry.deadlines)
             if deadline is not None:
-                self._look_again(deadline)
+                self._alarm.set_by(deadline)
 
     def _lose(self, run: Run, reason: str) -> None:
         """Messages are gone, for a reason other than that a consumer was done with them."""
         dead_letter(self._broker, self, run.messages, reason)
         self._forget_keys(run.messages)
         self._forget_details(run.numbers)
-
-    def _look_again(self, when: float) -> None:
-        """Has the queue touched at a time, if not before."""
-        deadlines = self._broker.deadlines
-        if self._alarm is not None:
-            if self._alarm.when <= when and self._alarm.action is not None:
-                return
-            deadlines.cancel(self._alarm)
-        self._alarm = deadlines.at(when, self._touch)
 
     def _touch(self) -> None:
         if not self.deleted:
