@@ -55,7 +55,9 @@ _SUPERSEDED: Final = (
     "SELECT DISTINCT key AS k FROM main.stored WHERE id BETWEEN ?1 AND ?2 AND key IS NOT NULL"
     ") JOIN main.stored s ON s.id >> 43 = ?3 AND s.key = k AND s.key IS NOT NULL WHERE s.id <= ("
     "SELECT t.id FROM main.stored t WHERE t.id >> 43 = ?3 AND t.key = k AND t.key IS NOT NULL "
-    "ORDER BY t.id DESC LIMIT 1 OFFSET ?4) LIMIT ?5"
+    "AND NOT EXISTS (SELECT 1 FROM main.gone g WHERE t.id BETWEEN g.first AND g.last) "
+    "ORDER BY t.id DESC LIMIT 1 OFFSET ?4) "
+    "AND NOT EXISTS (SELECT 1 FROM main.gone g WHERE s.id BETWEEN g.first AND g.last) LIMIT ?5"
 )
 _BOTH: Final = " UNION ALL "  # of what is in the file and what is in the scratch file
 _ANY_SPILLED: Final = "SELECT 1 FROM scratch.stored WHERE id BETWEEN ? AND ? LIMIT 1"

@@ -369,6 +369,14 @@ def test_what_is_gone_stays_gone_when_a_part_of_it_goes_again(both: Both) -> Non
         both.compare()
 
 
+def test_what_is_gone_is_neither_superseded_nor_supersedes_anything(both: Both) -> None:
+    changes = changed(added=messages(9))
+    changes.message_keys = dict.fromkeys(changes.added, "a")
+    both.commit(batch(VhostAdded("/"), queue_added(), q1=changes))
+    both.commit(batch(q1=changed(dropped=[(1, 3), (9, 9)])))
+    assert both.fetch(Fetch(1, 0, 10, 100, 0, newest=2)).numbers == [4, 5, 6]
+
+
 def test_a_message_may_come_back_several_times_in_one_batch(both: Both) -> None:
     both.commit(batch(VhostAdded("/"), queue_added(), q1=changed(added=messages(5))))
     both.commit(batch(q1=changed(returned=[2, 3, 2, 2, 5])))
