@@ -269,8 +269,8 @@ class Writing:
         changes.full = [Segment(first, first + 7, 5, STORED_MS) for first in sorted(firsts)]
         for tag in self._draw(st.lists(st.sampled_from(("a", "b", "")), max_size=2)):
             changes.places[tag] = self._draw(st.one_of(st.none(), st.integers(0, NUMBERS)))
-        for key in self._draw(st.lists(st.sampled_from(("a", "b", 'é"', "")), max_size=3)):
-            number = self._ticket * 10 + len(changes.keys)
+        names = st.lists(st.sampled_from(("a", "b", 'é"', "")), max_size=3)
+        for number, key in enumerate(self._draw(names), self._ticket * 10):
             known = Known(key, number, self._draw(st.integers(0, 9)))
             changes.keys[key] = self._draw(st.sampled_from((None, known)))
         changes.standing = Standing(self._next[queue_id], min(kept, default=0), len(kept))
