@@ -50,14 +50,14 @@ _OTHER: Final = (
     " AND NOT (exchange = ?3 AND routing_key = ?4 AND header = ?5 AND was_dead = ?6"
     " AND body IS NOT NULL) LIMIT 1"
 )
+_IS_THERE: Final = "NOT EXISTS (SELECT 1 FROM main.gone WHERE {}.id BETWEEN first AND last)"
 _SUPERSEDED: Final = (
-    "SELECT s.id, s.size FROM ("
-    "SELECT DISTINCT key AS k FROM main.stored WHERE id BETWEEN ?1 AND ?2 AND key IS NOT NULL"
-    ") JOIN main.stored s ON s.id >> 43 = ?3 AND s.key = k AND s.key IS NOT NULL WHERE s.id <= ("
+    "SELECT s.id, s.size FROM (SELECT DISTINCT key AS k FROM main.stored c "
+    f"WHERE c.id BETWEEN ?1 AND ?2 AND key IS NOT NULL AND {_IS_THERE.format('c')}) "
+    "JOIN main.stored s ON s.id >> 43 = ?3 AND s.key = k AND s.key IS NOT NULL WHERE s.id <= ("
     "SELECT t.id FROM main.stored t WHERE t.id >> 43 = ?3 AND t.key = k AND t.key IS NOT NULL "
-    "AND NOT EXISTS (SELECT 1 FROM main.gone g WHERE t.id BETWEEN g.first AND g.last) "
-    "ORDER BY t.id DESC LIMIT 1 OFFSET ?4) "
-    "AND NOT EXISTS (SELECT 1 FROM main.gone g WHERE s.id BETWEEN g.first AND g.last) LIMIT ?5"
+    f"AND {_IS_THERE.format('t')} ORDER BY t.id DESC LIMIT 1 OFFSET ?4) "
+    f"AND {_IS_THERE.format('s')} LIMIT ?5"
 )
 _BOTH: Final = " UNION ALL "  # of what is in the file and what is in the scratch file
 _ANY_SPILLED: Final = "SELECT 1 FROM scratch.stored WHERE id BETWEEN ? AND ? LIMIT 1"
