@@ -104,6 +104,13 @@ def _above_zero(value: float, arguments: Values) -> str | None:
     return None if 0 < value < inf else f'"expected a number above 0, got {value}"'
 
 
+def _limit(value: Any, arguments: Values) -> str | None:
+    """What is no number means the default of quorum queues, as in RabbitMQ; others have none."""
+    if type(value) is int or arguments.get("x-queue-type") == "quorum":
+        return None
+    return f'"expected a number, got {value!r}"'
+
+
 def _between(least: float, most: float, words: str) -> Check:
     """For arguments that RabbitMQ does not have."""
 
@@ -175,7 +182,7 @@ TABLE: dict[str, Argument] = {
     "x-max-rate": Argument(NUMBER_TYPES, _above_zero, _CLASSIC_QUORUM),
     "x-max-unacked": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
     "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
-    "x-delivery-limit": Argument(ANY_TYPES, _anything, _CLASSIC_QUORUM),
+    "x-delivery-limit": Argument(ANY_TYPES, _limit, _CLASSIC_QUORUM),
     "x-delayed-retry-type": Argument(
         STRING_TYPES, _one_of("invalid_delayed_retry_type", *DELAYED_RETRIES), _QUORUM
     ),

@@ -113,7 +113,7 @@ def terms(effective: Mapping[str, Any], queue_type: str) -> Terms:
     if queue_type == "stream":
         return Terms(retention=retention(effective))
     limit = effective.get("delivery-limit")
-    if not isinstance(limit, int):  # RabbitMQ takes what is no number, and the default then
+    if type(limit) is not int:  # RabbitMQ takes what is no number, and the default then
         limit = QUORUM_DELIVERY_LIMIT if queue_type == "quorum" else -1
     return Terms(
         ttl_s=_seconds(effective.get("message-ttl")),
