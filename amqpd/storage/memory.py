@@ -237,9 +237,9 @@ class MemoryStore:
                 key = queue_id, number
                 self.deliveries[key] = self.deliveries.get(key, 0) + times
         ordered = sorted(messages) if changes.dropped else []
-        gone = [*changes.settled, *changes.damaged]
+        gone = {*changes.settled, *changes.damaged}  # some may be dropped too
         for first, last in changes.dropped:
-            gone += ordered[bisect_left(ordered, first) : bisect_left(ordered, last + 1)]
+            gone.update(ordered[bisect_left(ordered, first) : bisect_left(ordered, last + 1)])
         for number in gone:
             del messages[number]
             dates.pop(number, None)

@@ -53,6 +53,18 @@ def publish(client: Client, body: bytes, key: Any, exchange: str = "", mode: int
     client.publish(body, exchange=exchange, routing_key="q", headers=headers, delivery_mode=mode)
 
 
+@pytest.mark.parametrize("kind", [{"x-queue-type": "quorum"}, {"x-max-priority": 5}])
+def test_queues_with_priorities_know_their_keys_too(store: Store, kind: dict[str, Any]) -> None:
+    harness = Harness(store=store)
+    client = declare(harness, WINDOW | kind)
+    for body in (b"1", b"again"):
+        publish(client, body, "a")
+    client = declare(harness := restarted(harness), WINDOW | kind)
+    publish(client, b"once more", "a")
+    publish(client, b"2", "b")
+    assert take_all(harness) == [b"1", b"2"]
+
+
 def take_all(harness: Harness) -> list[bytes]:
     """The messages of the queue, each acknowledged."""
     client, found = Client(harness), []

@@ -195,3 +195,15 @@ def test_a_message_that_waits_is_confirmed_when_the_disk_has_it() -> None:
     delays.harness.commit()
     (told,) = delays.client.heard()
     assert isinstance(told.method, Basic.Ack)
+
+
+def test_a_purge_meets_a_message_that_has_just_been_released() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="p", durable=True, arguments={"x-delayed": True}))
+    for delay_ms in (100, 5000):
+        client.publish(b"a", routing_key="p", headers={"x-delay": delay_ms})
+    harness.wait(0.11)
+    assert client.ask(Queue.Purge(queue="p")).method.message_count == 1
+    harness.wait(10)
+    assert client.ask(Basic.Get(queue="p", no_ack=True)).method.name == "Basic.GetEmpty"

@@ -89,6 +89,7 @@ def backlog(
         )
 
     highest = _highest_priority(arguments)
+    has_keys = bool(arguments.values.get("x-message-deduplication"))  # the first line has them
     if arguments.values.get("x-message-groups"):
         return Groups(line(0), broker.journal, broker.memory)
     if not highest:
@@ -97,5 +98,9 @@ def backlog(
         line,
         highest=highest,
         default=QUORUM_PRIORITY_DEFAULT if is_quorum else 0,
-        known=[place for place in range(highest + 1) if queue_id + place in standings],
+        known=[
+            place
+            for place in range(highest + 1)
+            if queue_id + place in standings or (has_keys and not place)
+        ],
     )

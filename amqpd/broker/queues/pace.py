@@ -62,3 +62,8 @@ class Pace:
                 broker.touch(consumer.queue)
 
         self._alarm = broker.deadlines.at(self.ready_at(), wake)
+
+    def stop(self, broker: Broker) -> None:
+        """The consumer takes no turn any more."""
+        if self._alarm is not None:
+            broker.deadlines.cancel(self._alarm)

@@ -25,7 +25,7 @@ class Priority:
         make: the line at a place; at place 0 is the highest priority.
         highest: the highest priority; that of messages with a higher one.
         default: the priority of messages without one.
-        known: places of lines that have messages.
+        known: places of lines that are there already.
 
     Attributes:
         lines: those that there are, the highest priority first.

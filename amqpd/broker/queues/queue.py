@@ -141,7 +141,7 @@ class Queue:
         """Arguments and policies have changed."""
         declared = {name[2:]: value for name, value in self.arguments.values.items()}
         self.terms = terms(with_declared(self.effective_policy_definition, declared), self.type)
-        is_other_ttl = bool(self.ready) and self.expiry.ttl_s != self.terms.ttl_s
+        is_other_ttl = bool(self.ready or self.unacked) and self.expiry.ttl_s != self.terms.ttl_s
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= is_other_ttl or len(self.line_ids) > 1
         self.returns.begin_with_header = self.terms.delayed_retry is not None
@@ -190,6 +190,12 @@ class Queue:
         expires_s = self.terms.expires_s
         is_used = bool(self.selection.consumers) or self.deleted
         self._lease.set(None if expires_s is None or is_used else self._broker.now + expires_s)
+
+    def stop(self) -> None:
+        """It is deleted: nothing is to happen any more."""
+        self.deleted = True
+        self._alarm.set(None)
+        self._lease.set(None)
 
     def _run_out(self) -> None:
         self._broker.expire(self)

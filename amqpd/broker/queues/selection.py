@@ -56,6 +56,8 @@ class Selection:
             self.active = None
             if self.consumers:
                 self._activate(self._next())
+        elif self.active is not None:
+            self.rejoin(self.active)  # it may have been giving way to the one that is gone
 
     def _leave_turn(self, consumer: Consumer) -> None:
         if consumer.waiting:

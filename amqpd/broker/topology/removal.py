@@ -56,8 +56,7 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     del actor.vhost.queues[queue.name]
     actor.vhost.generation += 1
     broker.counters.queues_deleted += 1
-    queue.deleted = True
-    queue.used()
+    queue.stop()
     if queue.exclusive_owner is not None:
         queue.exclusive_owner.exclusive_queues.pop(queue, None)
     queue.purge()
@@ -70,6 +69,7 @@ def remove_queue(broker: Broker, actor: Actor, queue: Queue) -> None:
     if broker.events is not None:
         broker.events.queue_deleted(queue, actor.user)
     for consumer in queue.selection.clear():
+        _stop(broker, consumer)
         if broker.events is not None:
             broker.events.consumer_deleted(consumer, actor.user)
         consumer.channel.cancelled(consumer)
@@ -80,6 +80,7 @@ def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consum
     if queue.deleted or consumer not in queue.selection.consumers:
         return
     queue.selection.remove(consumer)
+    _stop(broker, consumer)
     if broker.events is not None:
         broker.events.consumer_deleted(consumer, actor.user)
     if queue.stream is not None and consumer.cursor is not None:
@@ -90,6 +91,11 @@ def remove_consumer(broker: Broker, actor: Actor, queue: Queue, consumer: Consum
     queue.used()
     if queue.auto_delete and not queue.selection.consumers:
         remove_queue(broker, actor, queue)
+
+
+def _stop(broker: Broker, consumer: Consumer) -> None:
+    if consumer.pace is not None:
+        consumer.pace.stop(broker)
 
 
 def _unbind_all_to(broker: Broker, actor: Actor, destination: Destination) -> list[Exchange]:
