@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,15 @@ class Broker:
             while self.kept_letters:
                 kept_letters.send(self, *self.kept_letters.popleft())
             self.settle_queues()
+
+    def send(self, targets: Sequence[Target], letters: list[Message]) -> None:
+        """Has messages with the same header go to queues, when those that came before are there."""
+        gates = [target for target in targets if target.kind == "gate"]
+        if gates:
+            letters = letters[:1]  # they all have the same key
+        for gate in gates:
+            gate.is_duplicate(letters[0])
+        self.letters += [(target, letters) for target in targets if target not in gates]
 
     def _post(self, target: Target, letters: list[Message]) -> None:
         """Puts messages into the inbox of a queue, those that it does not refuse."""

@@ -52,6 +52,6 @@ def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reaso
             broker.kept_letters.append((queue, letters))
             continue
         headers = content.headers(new_header).values
-        for target in route(queue.vhost, exchange, keys, headers, new_header).queues:
-            if not goes_in_circle(target.name, deaths):
-                broker.letters.append((target, letters))
+        found = route(queue.vhost, exchange, keys, headers, new_header).queues
+        targets = [each for each in found if not goes_in_circle(each.name, deaths)]
+        broker.send(targets, letters)

@@ -102,11 +102,10 @@ class Duplicates:
         key = key_of(headers)
         if key is None:
             return False
-        now_ms = int((self._broker.epoch + self._broker.now) * 1000)
-        until_ms = self._until_ms.get(key)
-        if until_ms is not None and (until_ms == FOR_EVER or until_ms > now_ms):
+        now_ms = self._now_ms()
+        if self._counts(key, now_ms):
             return True
-        if until_ms is not None:
+        if key in self._until_ms:
             self._forget(key)
         ttl_ms = headers.get(TTL, self._ttl_ms)
         if not isinstance(ttl_ms, int):
@@ -114,6 +113,18 @@ class Duplicates:
         self._remember(key, FOR_EVER if ttl_ms is None else now_ms + max(ttl_ms, 1), durable)
         self._shorten(now_ms)
         return False
+
+    def knows(self, headers: Mapping[str, Any]) -> bool:
+        """Whether a message with these headers would be a duplicate."""
+        key = key_of(headers)
+        return key is not None and self._counts(key, self._now_ms())
+
+    def _now_ms(self) -> int:
+        return int((self._broker.epoch + self._broker.now) * 1000)
+
+    def _counts(self, key: str, now_ms: int) -> bool:
+        until_ms = self._until_ms.get(key)
+        return until_ms is not None and (until_ms == FOR_EVER or until_ms > now_ms)
 
     def _remember(self, key: str, until_ms: int, durable: bool) -> None:
         self._until_ms[key] = until_ms

@@ -74,8 +74,7 @@ class Events:
             told.insert(0, fields.text("user_who_performed_action", user.name))
         header = content.event_header(told, int(now_s))
         message: Message = (Envelope(EXCHANGE, key), header, b"", True)
-        for target in route(self._vhost, exchange, [key], {}, header).queues:
-            self._broker.letters.append((target, [message]))
+        self._broker.send(route(self._vhost, exchange, [key], {}, header).queues, [message])
 
     def vhost_created(self, vhost: Vhost, user: User) -> None:
         self.tell("vhost.created", fields.text("name", vhost.name), user=user)

@@ -64,5 +64,4 @@ class Firehose:
         )
         new_header = content.headers_only(told, content.body_size(header))
         copy: Message = (Envelope(EXCHANGE, key), new_header, body, False)
-        for target in route(vhost, exchange, [key], {}, new_header).queues:
-            self._broker.letters.append((target, [copy]))
+        self._broker.send(route(vhost, exchange, [key], {}, new_header).queues, [copy])

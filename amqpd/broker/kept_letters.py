@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.deaths import deaths, goes_in_circle, routing_keys
 from amqpd.broker.message import ENVELOPE, HEADER, Message
+from amqpd.broker.queues.queue import Queue
 from amqpd.broker.routing import route
 from amqpd.wire import content
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
-    from amqpd.broker.queues.queue import Queue
+    from amqpd.broker.routing import Target
 
 RESEND_MS: Final = 5000
 
@@ -48,9 +49,13 @@ def _arrives(broker: Broker, queue: Queue, letter: Message) -> bool:
     found = route(queue.vhost, exchange, keys, headers, header).queues
     known = deaths(header)
     targets = [target for target in found if not goes_in_circle(target.name, known)]
-    if not found or any(target.refuses(letter) for target in targets):
+    if not found or any(_has_no_room(target, letter) for target in targets):
         return False
     for target in targets:
         if not target.is_duplicate(letter):
             broker.put(target, [letter])
     return True
+
+
+def _has_no_room(target: Target, letter: Message) -> bool:
+    return isinstance(target, Queue) and target.is_full_for(letter)

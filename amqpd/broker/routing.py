@@ -9,7 +9,7 @@ distribution".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from amqpd import errors
@@ -20,13 +20,14 @@ from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
+    from amqpd.broker.exchanges.deduplication import Gate
     from amqpd.broker.exchanges.recent_history import History
     from amqpd.broker.queues.deferred import Deferred
     from amqpd.broker.queues.direct_reply import DirectReply
     from amqpd.broker.queues.queue import Queue
     from amqpd.broker.vhost import Vhost
 
-    Target: TypeAlias = Queue | DirectReply | Deferred | History
+    Target: TypeAlias = Queue | DirectReply | Deferred | History | Gate
 
 
 class Routed(NamedTuple):
@@ -84,11 +85,16 @@ def _destinations(
     if exchange is vhost.default_exchange:
         return []  # as an alternate exchange it gives nothing, as in RabbitMQ
     found: list[Any] = exchange.router.route(routing_keys, headers, header)
-    if not found and exchange.alternate is not None:
+    if exchange.alternate is not None and leads_nowhere(found):
         alternate = vhost.exchanges.get(exchange.alternate)
         if alternate is not None:
             found.append(alternate)
     return found
+
+
+def leads_nowhere(targets: Iterable[Any]) -> bool:
+    """Whether no queue is among them: a history or a gate keeps a message for nobody."""
+    return all(target.kind in ("history", "gate") for target in targets)
 
 
 def _by_queue_name(vhost: Vhost, routing_keys: list[str]) -> tuple[Target, ...]:

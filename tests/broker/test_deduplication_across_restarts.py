@@ -177,3 +177,104 @@ def test_a_transaction_into_a_queue_that_has_gone_leaves_no_key_behind(store: St
     client.ask(Tx.Commit())
     harness.wait(1)
     assert not store.recover().keys
+
+
+def test_what_a_transaction_does_not_commit_is_no_duplicate_later(store: Store) -> None:
+    harness = Harness(store=store)
+    client = declare_exchange(harness, size=9)
+    client.ask(Tx.Select())
+    publish(client, b"rolled back", "a", "x")
+    client.ask(Tx.Rollback())
+    publish(client, b"never committed", "b", "x")
+    harness.commit()
+    again = restarted(harness)
+    for key in "ab":
+        publish(Client(again), b"sent again", key, "x")
+    assert take_all(again) == [b"sent again", b"sent again"]
+
+
+def test_a_transaction_lets_one_message_with_a_key_through(store: Store) -> None:
+    harness = Harness(store=store)
+    client = declare_exchange(harness, size=9)
+    client.ask(Tx.Select())
+    for body in (b"1", b"2"):
+        publish(client, body, "a", "x")
+    client.ask(Tx.Commit())
+    assert take_all(harness) == [b"1"]
+
+
+def test_what_a_check_or_a_full_queue_refuses_is_no_duplicate_later(store: Store) -> None:
+    harness = Harness(store=store)
+    client = declare_exchange(harness, size=9)
+    full = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    client.ask(Queue.Declare(queue="full", arguments=full))
+    client.ask(Queue.Bind(queue="full", exchange="x"))
+    headers = {"x-deduplication-header": "a"}
+    Client(harness).publish(b"forged", exchange="x", headers=headers, user_id="someone else")
+    transacted = Client(harness)
+    transacted.ask(Tx.Select())
+    publish(transacted, b"1", "a", "x")
+    assert transacted.ask(Tx.Commit()).method.reply_code == 406
+    client.ask(Queue.Delete(queue="full"))
+    for _ in range(2):
+        publish(client, b"2", "a", "x")
+    assert take_all(harness) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_of_dead_letters_with_one_key_the_first_arrives(store: Store, kept: bool) -> None:
+    harness = Harness(store=store)
+    client = declare_exchange(harness, size=9)
+    arguments = {"x-queue-type": "quorum", "x-dead-letter-exchange": "x"}
+    if kept:
+        arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    client.ask(Queue.Declare(queue="s", durable=True, arguments=arguments))
+    for _ in range(3):
+        client.publish(b"a", routing_key="s", headers={"x-deduplication-header": "k"})
+    for _ in range(3):
+        client.ask(Basic.Get(queue="s"))
+    client.tell(Basic.Nack(delivery_tag=0, multiple=True, requeue=False))
+    harness.wait(60)
+    assert take_all(harness) == [b"a"]
+    line = harness.core.broker.vhosts["/"].queues["s"].letters_line
+    assert line is None or not line.waiting
+
+
+def test_a_letter_that_has_no_room_at_first_arrives_through_a_deduplicating_exchange() -> None:
+    harness = Harness()
+    client = declare_exchange(harness, size=9)
+    full = {"x-max-length": 1, "x-overflow": "reject-publish-dlx"}
+    full |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "copies"}
+    for name, arguments in (("full", full), ("copies", {})):
+        client.ask(Queue.Declare(queue=name, durable=True, arguments=arguments))
+    client.ask(Queue.Bind(queue="full", exchange="x"))
+    client.publish(b"in the way", routing_key="full")
+    arguments = {"x-queue-type": "quorum", "x-dead-letter-exchange": "x"}
+    arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    client.ask(Queue.Declare(queue="s", durable=True, arguments=arguments))
+    client.publish(b"a", routing_key="s", headers={"x-deduplication-header": "k"})
+    tag = client.ask(Basic.Get(queue="s")).method.delivery_tag
+    client.tell(Basic.Reject(delivery_tag=tag, requeue=False))
+    harness.wait(30)
+    assert client.ask(Queue.Declare(queue="copies", passive=True)).method.message_count == 0
+    client.ask(Queue.Purge(queue="full"))
+    harness.wait(30)
+    assert client.ask(Basic.Get(queue="full", no_ack=True)).body == b"a"
+    assert take_all(harness) == [b"a"]
+
+
+def test_a_mandatory_message_is_not_returned_when_a_queue_behind_two_exchanges_has_it() -> None:
+    harness = Harness()
+    client = declare_exchange(harness, size=9)
+    for name, kind, arguments in (
+        ("first", "x-recent-history", {}),
+        ("second", "x-message-deduplication", {"x-cache-size": 9}),
+    ):
+        client.ask(Exchange.Declare(exchange=name, exchange_type=kind, arguments=arguments))
+        client.ask(Exchange.Bind(source=name, destination="amq.fanout"))
+    client.ask(Queue.Bind(queue="q", exchange="amq.fanout"))
+    headers = {"x-deduplication-header": "k"}
+    for name in ("first", "second"):
+        client.publish(b"a", exchange=name, mandatory=True, headers=headers)
+    assert client.heard() == []
+    assert take_all(harness) == [b"a", b"a"]

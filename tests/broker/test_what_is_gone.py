@@ -44,9 +44,7 @@ def test_no_timer_is_left_of_a_slow_consumer_that_has_gone() -> None:
     assert harness.core.broker.deadlines.next() == before
 
 
-def test_the_active_consumer_of_a_quorum_queue_goes_on_when_the_one_that_it_gave_way_to_has_gone() -> (
-    None
-):
+def test_an_active_consumer_goes_on_when_the_one_that_it_gave_way_to_has_gone() -> None:
     harness = Harness()
     client = Client(harness)
     arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from amqpd import errors
-from amqpd.broker.duplicates import SIZE, SIZE_MAX, TTL, Duplicates
+from amqpd.broker.duplicates import SIZE, SIZE_MAX, TTL, Duplicates, headers_of, key_of
 from amqpd.broker.exchanges.binding import Destination
 from amqpd.broker.exchanges.fanout import Fanout
+from amqpd.broker.message import Message
+from amqpd.broker.queues.terms import Terms
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import INTEGER_TYPES
 
@@ -23,11 +25,54 @@ PERSISTENCE: Final = "x-cache-persistence"
 MEMORY: Final = "memory"
 
 
+class Gate:
+    """What knows the keys of an exchange. To routing it looks like a queue, which takes nothing.
+
+    A key is known when its message has gone to its queues, and not when they were looked up: it may
+    be refused, or its transaction be rolled back.
+    """
+
+    kind = "gate"
+    name = ""
+    exclusive_owner = None
+    crowded = heavy = False
+    durable = False
+    terms = Terms(deduplicates=True)
+
+    def __init__(self, window: Duplicates) -> None:
+        self.inbox: list[Message] = []
+        self.inbox_bytes = 0
+        self.inbox_expires = False
+        self.touched = False
+        self.incoming: dict[Any, None] = {}
+        self._window = window
+
+    def knows(self, message: Message) -> bool:
+        """Whether a message with its key has gone through."""
+        return self._window.knows(headers_of(message))
+
+    def refuses(self, message: Message) -> bool:
+        """It is not for it to say."""
+        return False
+
+    def is_duplicate(self, message: Message) -> bool:
+        """The key of the message is known from now on; the message is not for the gate itself."""
+        self._window.is_known(headers_of(message))
+        return True
+
+    def absorb(self) -> None:
+        """Nothing comes."""
+
+    def dispatch(self) -> None:
+        """Nobody takes from it."""
+
+
 class Deduplication(Fanout):
     """The router of `x-message-deduplication` exchanges.
 
     Attributes:
         window: the keys that are known; it is there before the first message comes.
+        gate: that of the window.
     """
 
     uses_headers = True
@@ -35,13 +80,20 @@ class Deduplication(Fanout):
     def __init__(self) -> None:
         super().__init__()
         self.window: Duplicates | None = None
+        self.gate: Gate | None = None
+
+    def open(self, window: Duplicates) -> None:
+        """Messages can come."""
+        self.window, self.gate = window, Gate(window)
 
     def route(
         self, routing_keys: list[str], headers: Mapping[str, Any], header: bytes
     ) -> list[Destination]:
-        if self.window is not None and self.window.is_known(headers):
-            return []
-        return super().route(routing_keys, headers, header)
+        """All that is bound and the gate; for a duplicate the gate alone."""
+        found: list[Destination] = super().route(routing_keys, headers, header)
+        if self.window is None or self.gate is None or not found or key_of(headers) is None:
+            return found
+        return [self.gate] if self.window.knows(headers) else [*found, self.gate]
 
 
 def check_window(arguments: Arguments) -> None:

@@ -231,15 +231,19 @@ class Queue:
 
         Source: RabbitMQ, "Queue Length Limit", overflow behaviour.
         """
-        if not self.terms.refuses or not self._would_be_full(message):
-            return False
-        # What was published before may be on its way to consumers, and so may this.
-        self._broker.settle_queues()
-        if not self._would_be_full(message) or (not self.ready and self.selection.has_room()):
+        if not self.is_full_for(message):
             return False
         if self.terms.overflow == REJECT_PUBLISH_DLX:
             dead_letter(self._broker, self, [message], MAXLEN)
         return True
+
+    def is_full_for(self, message: Message) -> bool:
+        """Whether there is no room for a message."""
+        if not self.terms.refuses or not self._would_be_full(message):
+            return False
+        # What was published before may be on its way to consumers, and so may this.
+        self._broker.settle_queues()
+        return self._would_be_full(message) and bool(self.ready or not self.selection.has_room())
 
     def is_duplicate(self, message: Message) -> bool:
         """Whether a message with its key has come before; if not, its key is known from now on."""

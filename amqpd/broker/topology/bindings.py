@@ -71,8 +71,7 @@ def _tell_of_the_past(
             headers = content.headers(message[HEADER]).values
             key = message[ENVELOPE].routing_key
             targets = route(vhost, end, [key], headers, message[HEADER]).queues
-        for target in targets:
-            broker.letters.append((target, [message]))
+        broker.send(targets, [message])
 
 
 def unbind(

@@ -53,13 +53,15 @@ def _give_window(
     durable = exchange.durable and arguments.get(PERSISTENCE) != MEMORY
     line = KeyLine(queue_id, KEYS_OF + exchange.name, durable=durable)
     assert isinstance(exchange.router, Deduplication)
-    exchange.router.window = Duplicates(
-        broker,
-        line,
-        size=arguments[SIZE],
-        ttl_ms=arguments.get(TTL),
-        durable=durable,
-        known=known,
+    exchange.router.open(
+        Duplicates(
+            broker,
+            line,
+            size=arguments[SIZE],
+            ttl_ms=arguments.get(TTL),
+            durable=durable,
+            known=known,
+        )
     )
     broker.lines[queue_id] = line
     return line

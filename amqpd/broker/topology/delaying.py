@@ -141,8 +141,8 @@ def _route(broker: Broker, vhost: Vhost, exchange: Exchange, message: Message) -
     keys = routing_keys(envelope, message[HEADER])
     header = released(message[HEADER])
     headers = content.headers(header).values
-    for target in route(vhost, exchange, keys, headers, header).queues:
-        broker.letters.append((target, [(envelope, header, *message[2:])]))
+    targets = route(vhost, exchange, keys, headers, header).queues
+    broker.send(targets, [(envelope, header, *message[2:])])
 
 
 def stop_delaying(broker: Broker, exchange: Exchange) -> None:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker.arguments import EXPIRY_MS_MAX
-from amqpd.broker.exchanges.deduplication import Deduplication
 from amqpd.broker.message import ENVELOPE, HEADER, Message, body_bytes
 from amqpd.broker.queues.direct_reply import REPLY_QUEUE
-from amqpd.broker.routing import may_select_keys, route, sender_selected_keys
+from amqpd.broker.routing import leads_nowhere, may_select_keys, route, sender_selected_keys
 from amqpd.session.ack_timeout import EXTENDED
 from amqpd.session.content import Assembly
 from amqpd.session.methods.basic import say_with_content
@@ -61,20 +60,11 @@ def publish(channel: Channel, assembly: Assembly) -> None:
         return
     confirms = channel.confirms
     accepted = send(channel, message, queues, route_to.mandatory)
-    if not accepted:
-        _forget_key(route_to, message)
     if confirms is not None:
         confirms.published += 1
         if not accepted:
             confirms.refused.append(confirms.published)
         channel.session.confirming[channel] = None
-
-
-def _forget_key(route_to: Route, message: Message) -> None:
-    """A message was refused: when it comes again it is no duplicate."""
-    router = route_to.exchange.router
-    if isinstance(router, Deduplication) and router.window is not None:
-        router.window.forget([message])
 
 
 def _extend(channel: Channel, header: bytes) -> None:
@@ -183,11 +173,15 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
     if broker.firehose is not None:
         names = [queue.name for queue in queues if queue.kind == "queue"]
         broker.firehose.published(channel.session.vhost, message, names, channel.words())
-    if not queues or queues[0].kind == "history":
+    if leads_nowhere(queues):
         _drop(channel, message, mandatory)
     accepted = True
     expires = content.flags(message[HEADER]) & content.EXPIRATION != 0
+    gates: list[Target] = []
     for queue in queues:
+        if queue.kind == "gate":
+            gates.append(queue)
+            continue
         if queue.refuses(message):
             accepted = False
             continue
@@ -197,6 +191,9 @@ def send(channel: Channel, message: Message, queues: tuple[Target, ...], mandato
         queue.inbox_bytes += body_bytes(message)
         queue.inbox_expires |= expires
         broker.touch(queue)
+    if accepted:  # what was refused is no duplicate when it comes again
+        for gate in gates:
+            gate.is_duplicate(message)
     return accepted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqpd import errors
+from amqpd.broker.exchanges.deduplication import Gate
 from amqpd.broker.message import ENVELOPE
 from amqpd.broker.routing import route
 from amqpd.session.methods.publish import send
@@ -38,6 +39,8 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
             queues = route(
                 vhost, vhost.default_exchange, [publish.message[ENVELOPE].routing_key], {}
             ).queues
+        if any(isinstance(each, Gate) and each.knows(publish.message) for each in queues):
+            queues = ()  # a message with its key has come since it was routed
         accepted &= send(channel, publish.message, queues, publish.mandatory)
     for settlement in transaction.settlements:
         apply(channel, settlement.deliveries.values(), settlement.requeue, failed=settlement.failed)
