@@ -365,6 +365,7 @@ class Session:
             "internal error", bug, connection=self.peer.name, channel=channel, method=method
         )
         self._input.clear()
+        self.confirming.clear()  # what was published may not have come to its queues
         self.refuse(errors.internal_error("see the broker's log"), channel)
 
     def close(self, error: errors.AmqpError) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amqpd.broker.broker import QUEUE_IDS
 from amqpd.broker.queues.deferred import HEAP_SHARE
 from amqpd.config import Config
 from amqpd.config.settings import Limits
@@ -207,3 +208,15 @@ def test_a_purge_meets_a_message_that_has_just_been_released() -> None:
     assert client.ask(Queue.Purge(queue="p")).method.message_count == 1
     harness.wait(10)
     assert client.ask(Basic.Get(queue="p", no_ack=True)).method.name == "Basic.GetEmpty"
+
+
+def test_a_message_that_does_not_come_to_its_queue_is_not_confirmed() -> None:
+    harness = Harness()
+    client = Client(harness)
+    arguments = {"x-delayed": True}
+    client.ask(Queue.Declare(queue="p", durable=True, arguments=arguments))
+    client.ask(Confirm.Select())
+    lines = harness.core.broker.lines  # no number is left for the line in which it is to wait
+    lines.update(dict.fromkeys(set(range(QUEUE_IDS)) - set(lines), next(iter(lines.values()))))
+    client.publish(b"a", routing_key="p", headers={"x-delay": 100}, delivery_mode=2)
+    assert [told.method.name for told in client.heard()] == ["Connection.Close"]
