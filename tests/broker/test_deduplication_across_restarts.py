@@ -278,3 +278,26 @@ def test_a_mandatory_message_is_not_returned_when_a_queue_behind_two_exchanges_h
         client.publish(b"a", exchange=name, mandatory=True, headers=headers)
     assert client.heard() == []
     assert take_all(harness) == [b"a", b"a"]
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"x-retry-max": 1, "x-retry-min-delay": 1000},
+        {"x-queue-type": "quorum", "x-delayed-retry-type": "all"},
+    ],
+)
+def test_what_waits_for_a_retry_keeps_its_key(store: Store, terms: dict[str, Any]) -> None:
+    harness = Harness(store=store)
+    client = declare(harness, {"x-message-deduplication": True} | terms)
+    publish(client, b"1", "key")
+    tag = client.ask(Basic.Get(queue="q")).method.delivery_tag
+    client.tell(Basic.Nack(delivery_tag=tag, requeue="x-queue-type" in terms))
+    publish(client, b"2", "key")
+    harness = restarted(harness)
+    publish(Client(harness), b"3", "key")
+    harness.wait(10)
+    publish(Client(harness), b"4", "key")
+    assert take_all(harness) == [b"1"]
+    publish(Client(harness), b"5", "key")
+    assert take_all(harness) == [b"5"]

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf, nextafter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
-from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
+from amqpd.broker.dead_letter import DELIVERY_LIMIT, MAXLEN, REJECTED, dead_letter
 from amqpd.broker.deadlines import Alarm
 from amqpd.broker.duplicates import Duplicates, headers_of
 from amqpd.broker.fetch import Details, Fetch, Fetched
-from amqpd.broker.journal import CHOKED_S
 from amqpd.broker.message import PERSISTENT, Message, bodies_size, body_bytes
 from amqpd.broker.policies import Policy, with_declared
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
 from amqpd.broker.queues.groups import Groups
+from amqpd.broker.queues.losses import Losses
 from amqpd.broker.queues.pace import Pace
 from amqpd.broker.queues.retry import as_released
 from amqpd.broker.queues.returns import Returns
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 CROWD = 4096  # ready messages
 CROWD_BYTES = 8_388_608
-
-# So many messages expire or are dropped in one go; others have their turn before the next.
-STEP_MESSAGES: Final = 1024
 
 
 class Waiter(Protocol):
@@ -131,6 +128,7 @@ class Queue:
         self.letters_line: Deferred | None = None
         self._broker = broker
         self._alarm = Alarm(broker.deadlines, self._touch)  # to look at deadlines and limits again
+        self._losses = Losses(broker, self, self._alarm)
         self._lease = Alarm(broker.deadlines, self._run_out)  # if nobody uses it until then
         self.policy: Policy | None = None
         self.operator_policy: Policy | None = None
@@ -196,6 +194,10 @@ class Queue:
         self.deleted = True
         self._alarm.set(None)
         self._lease.set(None)
+
+    def _touch(self) -> None:
+        if not self.deleted:
+            self._broker.touch(self)
 
     def _run_out(self) -> None:
         self._broker.expire(self)
@@ -263,7 +265,7 @@ class Queue:
     def dispatch(self) -> None:
         """Gives ready messages to consumers with room, in turn, and drops what is not to stay."""
         # What expires this very moment still goes to a consumer that can take it now.
-        if self.expiry.deadlines and not self._expire(nextafter(self._broker.now, -inf)):
+        if self.expiry.deadlines and not self._losses.expire(nextafter(self._broker.now, -inf)):
             return
         if self.stream is not None:
             come_again = self.stream.tend(self._broker.now)
@@ -272,7 +274,7 @@ class Queue:
         if self.selection.consumers:
             self._serve()
         if self.expiry.deadlines or self._is_limited:
-            self._trim()
+            self._losses.trim()
 
     def _serve(self) -> None:
         if self.stream is not None:
@@ -336,7 +338,7 @@ class Queue:
     def _take(self, limit: int) -> Run:
         """Takes messages that are to be handed out; none if those that were there have expired."""
         run = self.backlog.take(limit)
-        return self._without_expired(run) if self.expiry.is_mixed else run
+        return self._losses.without_expired(run) if self.expiry.is_mixed else run
 
     def _give(
         self, consumer: Consumer, run: Run, numbers: Sequence[int], messages: list[Message]
@@ -367,7 +369,7 @@ class Queue:
             consumer: stands for the channel that gets; it is not one of the queue's consumers.
         """
         self.used()
-        if self.expiry.deadlines and not self._expire(self._broker.now):
+        if self.expiry.deadlines and not self._losses.expire(self._broker.now):
             self.expiry.is_mixed = True  # what is over and still there is looked for one by one
         run = None
         while self.backlog.at_hand and not (run and run.messages):
@@ -401,14 +403,17 @@ class Queue:
 
     def reject(self, consumer: Consumer, numbers: list[int], messages: list[Message]) -> None:
         """Deliveries were rejected, and not to come back."""
-        if not self.deleted and self.stream is None:
-            retry = self.terms.retry
-            if retry is None:
-                dead_letter(self._broker, self, messages, REJECTED)
-            else:
-                dead = put_off_rejected(self._broker, self, retry, messages)
-                dead_letter(self._broker, self, dead, REJECTED)
-        self.release(consumer, numbers, messages)
+        if self.deleted or self.stream is not None:
+            self.release(consumer, numbers, messages)
+            return
+        dead, retry = messages, self.terms.retry
+        if retry is not None:
+            dead = put_off_rejected(self._broker, self, retry, messages)
+        dead_letter(self._broker, self, dead, REJECTED)
+        self.unacked -= len(numbers)
+        self._regain(consumer, len(numbers))
+        self._settle(numbers, messages)
+        self._forget_keys(dead)
 
     def requeue(
         self, consumer: Consumer, deliveries: list[tuple[int, Message]], *, failed: bool = False
@@ -427,7 +432,7 @@ class Queue:
         delayed_retry = self.terms.delayed_retry
         if delayed_retry is not None and delayed_retry.applies(failed=failed):
             put_off_returned(self._broker, self, delayed_retry, deliveries)
-            self._forget([pair[0] for pair in deliveries], [pair[1] for pair in deliveries])
+            self._settle([pair[0] for pair in deliveries], [pair[1] for pair in deliveries])
         else:
             self.backlog.give_back(deliveries)
 
@@ -449,10 +454,15 @@ class Queue:
             self.selection.rejoin(consumer)
 
     def _forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
-        if self._tells_settled and not self.deleted:
-            self.backlog.settle(numbers, messages)
+        """Messages are gone for good."""
+        self._settle(numbers, messages)
         if self.duplicates is not None:
             self._forget_keys(messages)
+
+    def _settle(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
+        """Messages are not at their places any more; what waits keeps its key."""
+        if self._tells_settled and not self.deleted:
+            self.backlog.settle(numbers, messages)
         if self.expiry.deadlines or self.returns.counts:
             self._forget_details(numbers)
 
@@ -460,6 +470,11 @@ class Queue:
         """Messages have gone; their keys go with them, if they do not stay."""
         if self.duplicates is not None and not self.terms.keys_stay and not self.deleted:
             self.duplicates.forget(messages)
+
+    def lost(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
+        """Messages are over their time, or one too many, and not in the backlog any more."""
+        self._forget_keys(messages)
+        self._forget_details(numbers)
 
     def _forget_details(self, numbers: Sequence[int]) -> None:
         if self.expiry.deadlines:
@@ -479,69 +494,6 @@ class Queue:
         if self.returns.counts:
             self.returns.forget_all(numbers)
         return count
-
-    # --- what is not to stay ----------------------------------------------------------------------
-
-    def _expire(self, now: float) -> bool:
-        """Lets messages that go first expire; whether that were all that are over at this time."""
-        left = STEP_MESSAGES
-        while left > 0 and not self._broker.journal.is_choked:
-            run = self.backlog.overdue(self.expiry.deadlines, now)
-            if run is None:
-                return True
-            self._lose(run, EXPIRED)
-            left -= len(run.messages)
-        self._go_on_later()
-        return False
-
-    def _go_on_later(self) -> None:
-        """There is more to drop: in the next turn, or when the disk has caught up."""
-        is_choked = self._broker.journal.is_choked
-        self._alarm.set_by(self._broker.now + (CHOKED_S if is_choked else 0))
-
-    def _without_expired(self, run: Run) -> Run:
-        """What has not expired of a run; the rest is over."""
-        deadlines, now = self.expiry.deadlines, self._broker.now
-        over = [number for number in run.numbers if deadlines.get(number, now) < now]
-        if not over:
-            return run
-        gone = set(over)
-        pairs = list(zip(run.numbers, run.messages, strict=True))
-        expired = [message for number, message in pairs if number in gone]
-        self.backlog.settle(over, expired)
-        self._lose(run._replace(numbers=over, messages=expired), EXPIRED)
-        left = [pair for pair in pairs if pair[0] not in gone]
-        return run._replace(
-            numbers=[number for number, _ in left], messages=[message for _, message in left]
-        )
-
-    def _trim(self) -> None:
-        """Drops what is over its time or beyond the limits."""
-        terms, backlog = self.terms, self.backlog
-        if self.expiry.deadlines and not self._expire(self._broker.now):
-            return
-        left = STEP_MESSAGES
-        while backlog.at_hand and (excess := terms.excess(backlog.ready, backlog.ready_bytes)):
-            if not left or self._broker.journal.is_choked:
-                self._go_on_later()
-                return
-            run = backlog.drop(min(excess, left))
-            self._lose(run, MAXLEN)
-            left -= len(run.messages)
-        if self.expiry.deadlines:
-            deadline = backlog.first_deadline(self.expiry.deadlines)
-            if deadline is not None:
-                self._alarm.set_by(deadline)
-
-    def _lose(self, run: Run, reason: str) -> None:
-        """Messages are gone, for a reason other than that a consumer was done with them."""
-        dead_letter(self._broker, self, run.messages, reason)
-        self._forget_keys(run.messages)
-        self._forget_details(run.numbers)
-
-    def _touch(self) -> None:
-        if not self.deleted:
-            self._broker.touch(self)
 
     # --- what stands behind the window ------------------------------------------------------------
 
