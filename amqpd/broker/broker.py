@@ -125,6 +125,11 @@ class Broker:
         )
         self.users[user.name] = user
 
+    def wall_ms(self) -> int:
+        """The time on the wall, in milliseconds since 1970."""
+        # A timer for a millisecond must not come a rounding error too early.
+        return int((self.epoch + self.now) * 1000 + 0.01)
+
     def next_queue_id(self, lines: int) -> int:
         """A number that no queue has, nor the `lines - 1` that follow; those of queues that are
         gone come again much later.

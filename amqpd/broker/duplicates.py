@@ -102,7 +102,7 @@ class Duplicates:
         key = key_of(headers)
         if key is None:
             return False
-        now_ms = self._now_ms()
+        now_ms = self._broker.wall_ms()
         if self._counts(key, now_ms):
             return True
         if key in self._until_ms:
@@ -117,10 +117,7 @@ class Duplicates:
     def knows(self, headers: Mapping[str, Any]) -> bool:
         """Whether a message with these headers would be a duplicate."""
         key = key_of(headers)
-        return key is not None and self._counts(key, self._now_ms())
-
-    def _now_ms(self) -> int:
-        return int((self._broker.epoch + self._broker.now) * 1000)
+        return key is not None and self._counts(key, self._broker.wall_ms())
 
     def _counts(self, key: str, now_ms: int) -> bool:
         until_ms = self._until_ms.get(key)

@@ -104,7 +104,12 @@ class _InMemory:
         self._store = MemoryStore()
 
     def hand_over(self, batch: Batch) -> None:
-        self._listener.committed(self._store.commit(batch))
+        try:
+            ticket = self._store.commit(batch)
+        except Exception as error:  # as with a file: what is not committed is not promised
+            self._listener.failed(error)
+            return
+        self._listener.committed(ticket)
 
     def fetch(self, fetch: Fetch) -> None:
         self._listener.fetched(fetch, self._store.fetch(fetch))

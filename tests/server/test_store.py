@@ -7,7 +7,7 @@ import trio
 from watching import no_internal_error
 
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.journal import Batch, Bound, Operation, QueueAdded, VhostAdded
+from amqpd.broker.journal import Batch, Bound, Operation, QueueAdded, QueueRemoved, VhostAdded
 from amqpd.config import Config, Storage
 from amqpd.config.sources import Sources
 from amqpd.server.run import serve
@@ -25,6 +25,7 @@ class Told:
 
     def __init__(self) -> None:
         self.tickets: list[int] = []
+        self.failures: list[Exception] = []
 
     def committed(self, ticket: int) -> None:
         self.tickets.append(ticket)
@@ -33,7 +34,8 @@ class Told:
 
     def full(self, on: bool) -> None: ...
 
-    def failed(self, error: Exception) -> None: ...
+    def failed(self, error: Exception) -> None:
+        self.failures.append(error)
 
 
 def config(directory: Path) -> Config:
@@ -101,3 +103,12 @@ def test_what_was_handed_over_is_committed_when_the_broker_has_stopped(tmp_path:
     store = SqliteStore(tmp_path / "amqpd.db")
     assert store.was_stopped
     store.close()
+
+
+def test_a_store_in_memory_that_fails_says_so_and_promises_nothing() -> None:
+    told = Told()
+    store = Place(Config(storage=Storage(memory_only=True))).start(told)
+    store.hand_over(batch(1, QueueAdded(1, "/", "q", False, NO_TABLE)))
+    store.hand_over(batch(2, QueueRemoved(2, 1)))
+    assert told.tickets == [1]
+    assert [type(each) for each in told.failures] == [KeyError]

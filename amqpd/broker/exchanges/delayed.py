@@ -66,15 +66,16 @@ class Delayed:
 def check_delayed_type(arguments: Arguments) -> str:
     """The type that says where messages go; raises ChannelException 406 if it cannot be one."""
     kind, value = arguments.types.get(TYPE), arguments.values.get(TYPE)
-    if value == DELAYED_MESSAGE:
-        raise errors.precondition_failed(
-            f"Invalid argument, '{DELAYED_MESSAGE}' can't be used for '{TYPE}'"
-        )
     if kind != b"S" or not isinstance(value, str):
         raise errors.precondition_failed(
             f"Invalid argument, '{TYPE}' must be an existing exchange type"
         )
     return value
+
+
+def cannot_be(value: str) -> str:
+    """What is said of a type that has something of its own beside its routing."""
+    return f"Invalid argument, '{value}' can't be used for '{TYPE}'"
 
 
 def delay_ms(message: Message) -> int:

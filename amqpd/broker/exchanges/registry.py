@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from amqpd import errors
 from amqpd.broker.exchanges.deduplication import DEDUPLICATION, Deduplication, check_window
-from amqpd.broker.exchanges.delayed import DELAYED_MESSAGE, TYPE, Delayed, check_delayed_type
+from amqpd.broker.exchanges.delayed import (
+    DELAYED_MESSAGE,
+    TYPE,
+    Delayed,
+    cannot_be,
+    check_delayed_type,
+)
 from amqpd.broker.exchanges.direct import Direct
 from amqpd.broker.exchanges.exchange import Router
 from amqpd.broker.exchanges.fanout import Fanout
@@ -41,6 +48,10 @@ TYPES: dict[str, Callable[[Arguments, Chance], Router]] = {
 }
 
 
+# These remember messages, and are not only a way to find queues.
+WITH_MEMORY: Final = (DELAYED_MESSAGE, DEDUPLICATION, RECENT_HISTORY)
+
+
 def check_type(type_name: str) -> None:
     """Refuses a type that the broker does not have; ChannelException 406."""
     if not type_name:
@@ -61,6 +72,8 @@ def check_arguments(type_name: str, arguments: Arguments) -> None:
         check_partitions(arguments)
     if type_name == DELAYED_MESSAGE:
         other = check_delayed_type(arguments)
+        if other in WITH_MEMORY:
+            raise errors.precondition_failed(cannot_be(other))
         check_type(other)
         check_arguments(other, arguments)
 

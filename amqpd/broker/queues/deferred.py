@@ -122,7 +122,7 @@ class Deferred:
     def put(self, messages: list[Message], delays_ms: list[int]) -> None:
         """Messages come that have to wait, each for so long."""
         size = bodies_size(messages)
-        now_ms = self.now_ms()
+        now_ms = self._broker.wall_ms()
         numbers = range(self.next_number, self.next_number + len(messages))
         self.next_number += len(messages)
         self.waiting += len(messages)
@@ -135,11 +135,6 @@ class Deferred:
         journal.defer(self, due_ms)
         for number, message in zip(numbers, messages, strict=True):
             self._wait(Waiting(due_ms[number], number, message))
-
-    def now_ms(self) -> int:
-        """The time on the wall, in milliseconds since 1970."""
-        # A timer for a millisecond must not come a rounding error too early.
-        return int((self._broker.epoch + self._broker.now) * 1000 + 0.01)
 
     def _wait(self, waiting: Waiting) -> None:
         if waiting[:2] <= self._horizon:
@@ -192,7 +187,7 @@ class Deferred:
         if self._broker.journal.is_choked:
             self._look_again(self._broker.now + CHOKED_S)
             return
-        now_ms = self.now_ms()
+        now_ms = self._broker.wall_ms()
         due: list[Waiting] = []
         while self._heap and self._heap[0].ms <= now_ms and len(due) < STEP_MESSAGES:
             due.append(heappop(self._heap))

@@ -70,7 +70,7 @@ def backlog(
             queue_id,
             broker.journal,
             broker.memory,
-            lambda: int((broker.epoch + broker.now) * 1000),
+            broker.wall_ms,
             standing=standings.get(queue_id),
             segments=recovered.segments.get(queue_id, ()),
             places=recovered.places.get(queue_id),

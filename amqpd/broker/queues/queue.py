@@ -23,7 +23,7 @@ from amqpd.broker.queues.fifo import Placed
 from amqpd.broker.queues.groups import Groups
 from amqpd.broker.queues.losses import Losses
 from amqpd.broker.queues.pace import Pace
-from amqpd.broker.queues.retry import as_released
+from amqpd.broker.queues.retry import as_released, wanted_delay_ms
 from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
 from amqpd.broker.queues.stream import Stream
@@ -243,6 +243,8 @@ class Queue:
         """Whether there is no room for a message."""
         if not self.terms.refuses or not self._would_be_full(message):
             return False
+        if self.terms.delays and wanted_delay_ms(message, self._broker.wall_ms()) > 0:
+            return False  # it waits, and no limit concerns it until then
         # What was published before may be on its way to consumers, and so may this.
         self._broker.settle_queues()
         return self._would_be_full(message) and bool(self.ready or not self.selection.has_room())

@@ -110,8 +110,8 @@ class Stream:
         self._tail: list[Chunk] = []
         self._tail_bytes = 0
         self._cursors: dict[Cursor, None] = {}
-        self._caught_up: list[Cursor] = []
-        self._wanting: list[Cursor] = []
+        self._caught_up: dict[Cursor, None] = {}
+        self._wanting: dict[Cursor, None] = {}
         self._asked: dict[Fetch, list[Cursor]] = {}
         self._awake: list[Consumer] = []
         self._damaged: set[int] = set()  # set aside, and not yet out of the way of other fetches
@@ -148,7 +148,7 @@ class Stream:
             self._journal.fill(self, full)
         self._retain(now_ms)
         self._wake(self._caught_up)
-        self._caught_up = []
+        self._caught_up = {}
         return ()
 
     def _append(self, first: int, messages: list[Message], size: int, now_ms: int) -> None:
@@ -240,8 +240,8 @@ class Stream:
         cursor.gone = True
         self._hold(-cursor.clear())
         self._cursors.pop(cursor, None)
-        self._caught_up = [each for each in self._caught_up if each is not cursor]
-        self._wanting = [each for each in self._wanting if each is not cursor]
+        self._caught_up.pop(cursor, None)
+        self._wanting.pop(cursor, None)
         if not self._cursors:
             self._shorten(0)
 
@@ -289,7 +289,7 @@ class Stream:
         """Messages out of the tail, and the ticket that they wait for; none if it begins later."""
         number, tail = cursor.number or 0, self._tail
         if number >= self.next_number:
-            self._caught_up.append(cursor)
+            self._caught_up[cursor] = None
             return None, 0
         if cursor.since_ms or not tail or number < tail[0].first:
             return None, 0
@@ -308,7 +308,7 @@ class Stream:
             return
         if cursor.since_ms or cursor.ahead < self._tail_first:
             cursor.fetching = True
-            self._wanting.append(cursor)
+            self._wanting[cursor] = None
 
     @property
     def _tail_first(self) -> int:
@@ -325,7 +325,8 @@ class Stream:
     def settled(self, cursor: Cursor, numbers: Sequence[int]) -> None:
         """A consumer is done with messages."""
         place = cursor.settled(numbers)
-        if place is not None:
+        # Others may have come first since it began: then there is no room, and it is forgotten.
+        if place is not None and self.can_remember(cursor.tag):
             self.places[cursor.tag] = place
             self._journal.remember(self, cursor.tag, place)
 
@@ -343,7 +344,7 @@ class Stream:
 
     def refill(self, *, wanted: bool, detailed: bool) -> list[Fetch]:
         """What to fetch from the store, for each consumer that reads there."""
-        wanting, self._wanting = self._wanting, []
+        wanting, self._wanting = self._wanting, {}
         asked: list[Fetch] = []
         if self._compaction.is_wanted and self._retention.per_key is not None:
             asked.append(self._compaction.ask(self._retention.per_key, self._stored_below))

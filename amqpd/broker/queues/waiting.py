@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def put_off_delayed(broker: Broker, queue: Queue, messages: Sequence[Message]) -> list[Message]:
     """Puts off what publishers want to be delivered later; the messages that need not wait."""
-    line = broker.waiting_line(queue)
-    delays_ms = [wanted_delay_ms(message, line.now_ms()) for message in messages]
+    delays_ms = [wanted_delay_ms(message, broker.wall_ms()) for message in messages]
     pairs = list(zip(messages, delays_ms, strict=True))
     later = [pair for pair in pairs if pair[1] > 0]
     _put_off(broker, queue, [pair[0] for pair in later], [pair[1] for pair in later])
