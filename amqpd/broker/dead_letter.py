@@ -51,7 +51,6 @@ def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reaso
         if keeps or exchange is None:
             broker.kept_letters.append((queue, letters))
             continue
-        headers = content.headers(new_header).values
-        found = route(queue.vhost, exchange, keys, headers, new_header).queues
+        found = route(queue.vhost, exchange, keys, None, new_header).queues
         targets = [each for each in found if not goes_in_circle(each.name, deaths)]
         broker.send(targets, letters)

@@ -15,7 +15,6 @@ from amqpd.broker.deaths import deaths, goes_in_circle, routing_keys
 from amqpd.broker.message import ENVELOPE, HEADER, Message
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.routing import route
-from amqpd.wire import content
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -45,8 +44,7 @@ def _arrives(broker: Broker, queue: Queue, letter: Message) -> bool:
         return False
     own_key, header = queue.terms.dead_letter_routing_key, letter[HEADER]
     keys = routing_keys(letter[ENVELOPE], header) if own_key is None else [own_key]
-    headers = content.headers(header).values
-    found = route(queue.vhost, exchange, keys, headers, header).queues
+    found = route(queue.vhost, exchange, keys, None, header).queues
     known = deaths(header)
     targets = [target for target in found if not goes_in_circle(target.name, known)]
     if not found or any(_has_no_room(target, letter) for target in targets):

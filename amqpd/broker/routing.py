@@ -47,13 +47,14 @@ def route(
     vhost: Vhost,
     exchange: Exchange,
     routing_keys: list[str],
-    headers: Mapping[str, Any],
+    headers: Mapping[str, Any] | None,
     header: bytes = b"",
 ) -> Routed:
     """The queues for a message.
 
     Args:
-        headers: its headers table, of which `header` is the content header.
+        headers: its headers table, of which `header` is the content header; None if it is to be
+            decoded where an exchange looks at it, which most do not.
     """
     if exchange is vhost.default_exchange:
         return Routed(_by_queue_name(vhost, routing_keys), False, False)
@@ -64,8 +65,10 @@ def route(
     while waiting:
         current = waiting.pop(0)
         used_headers |= current.router.uses_headers
+        if headers is None and current.router.uses_headers:
+            headers = content.headers(header).values
         varies |= current.router.varies
-        for destination in _destinations(vhost, current, routing_keys, headers, header):
+        for destination in _destinations(vhost, current, routing_keys, headers or {}, header):
             if not isinstance(destination, Exchange):
                 queues[destination] = None
             elif destination not in seen:

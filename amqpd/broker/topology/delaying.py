@@ -14,7 +14,7 @@ from amqpd.broker.journal import QueueAdded, Standing
 from amqpd.broker.message import ENVELOPE, HEADER, Message
 from amqpd.broker.queues.deferred import Deferred
 from amqpd.broker.routing import route
-from amqpd.wire import content, fields
+from amqpd.wire import fields
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -140,8 +140,7 @@ def _route(broker: Broker, vhost: Vhost, exchange: Exchange, message: Message) -
     envelope = message[ENVELOPE]
     keys = routing_keys(envelope, message[HEADER])
     header = released(message[HEADER])
-    headers = content.headers(header).values
-    targets = route(vhost, exchange, keys, headers, header).queues
+    targets = route(vhost, exchange, keys, None, header).queues
     broker.send(targets, [(envelope, header, *message[2:])])
 
 
