@@ -95,3 +95,49 @@ def test_what_has_waited_waits_for_a_slow_disk_too() -> None:
     harness.commit()
     harness.wait(10)
     assert count_of(client, "q") == COUNT
+
+
+@pytest.mark.parametrize("retry", [{}, {"x-retry-max": 1, "x-retry-min-delay": 10, **DEAD}])
+def test_many_messages_that_are_rejected_at_once_go_in_steps(retry: dict[str, Any]) -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="dead", durable=True))
+    client.ask(Queue.Declare(queue="q", durable=True, arguments={**DEAD, **retry}))
+    client.tell(Basic.Consume(queue="q", consumer_tag="c"))
+    fill(client, delivery_mode=2)
+    queue = harness.core.broker.vhosts["/"].queues["q"]
+    client.ask(Basic.Cancel(consumer_tag="c"))
+    client.tell(Basic.Nack(delivery_tag=0, multiple=True, requeue=False))
+    assert COUNT - 1024 <= queue.unacked < COUNT
+    harness.wait(1)
+    assert queue.unacked == 0
+    assert count_of(client, "q" if retry else "dead") == COUNT
+
+
+def test_what_is_rejected_and_has_not_had_its_turn_comes_back_after_a_crash() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="dead", durable=True))
+    client.ask(Queue.Declare(queue="q", durable=True, arguments=DEAD))
+    client.tell(Basic.Consume(queue="q"))
+    fill(client, delivery_mode=2)
+    client.tell(Basic.Nack(delivery_tag=0, multiple=True, requeue=False))
+    harness.commit()
+    client = Client(Harness(store=harness.store))
+    dead = count_of(client, "dead")
+    assert 0 < dead < COUNT
+    assert count_of(client, "q") == COUNT - dead
+
+
+def test_what_is_rejected_goes_with_its_queue() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="dead"))
+    client.ask(Queue.Declare(queue="q", arguments=DEAD))
+    client.tell(Basic.Consume(queue="q"))
+    fill(client)
+    client.tell(Basic.Nack(delivery_tag=0, multiple=True, requeue=False))
+    client.ask(Queue.Delete(queue="q"))
+    before = count_of(client, "dead")
+    harness.wait(10)
+    assert count_of(client, "dead") == before < COUNT

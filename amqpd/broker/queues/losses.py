@@ -1,15 +1,17 @@
-"""What a queue does not keep: messages that are over their time or beyond its limits.
+"""What a queue does not keep: messages that are rejected, over their time or beyond its limits.
 
 Source: RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit".
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.dead_letter import EXPIRED, MAXLEN, dead_letter
 from amqpd.broker.deadlines import Alarm
 from amqpd.broker.journal import CHOKED_S
+from amqpd.broker.message import Message
 from amqpd.broker.queues.window import Run
 
 if TYPE_CHECKING:
@@ -25,14 +27,38 @@ class Losses:
 
     Args:
         alarm: has the queue look at its deadlines and limits again.
+
+    Attributes:
+        rejected: what was rejected and is still to be given up, in steps.
     """
 
-    __slots__ = ("_alarm", "_broker", "_queue")
+    __slots__ = ("_alarm", "_broker", "_queue", "rejected")
 
     def __init__(self, broker: Broker, queue: Queue, alarm: Alarm) -> None:
         self._broker = broker
         self._queue = queue
         self._alarm = alarm
+        self.rejected: deque[tuple[list[int], list[Message]]] = deque()
+
+    def reject(self, numbers: list[int], messages: list[Message]) -> None:
+        """Messages were rejected; of many, most have their turn later."""
+        if not self.rejected and len(numbers) <= STEP_MESSAGES:
+            self._queue.give_up(numbers, messages)
+            return
+        for start in range(0, len(numbers), STEP_MESSAGES):
+            end = start + STEP_MESSAGES
+            self.rejected.append((numbers[start:end], messages[start:end]))
+        self._broker.touch(self._queue)
+
+    def work_off(self) -> None:
+        """Gives up some of what was rejected."""
+        left = STEP_MESSAGES
+        while self.rejected and left > 0 and not self._broker.journal.is_choked:
+            numbers, messages = self.rejected.popleft()
+            self._queue.give_up(numbers, messages)
+            left -= len(numbers)
+        if self.rejected:
+            self._go_on_later()
 
     def expire(self, now: float) -> bool:
         """Lets messages that go first expire; whether that were all that are over at this time."""

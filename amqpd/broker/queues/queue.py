@@ -192,6 +192,7 @@ class Queue:
     def stop(self) -> None:
         """It is deleted: nothing is to happen any more."""
         self.deleted = True
+        self._losses.rejected.clear()
         self._alarm.set(None)
         self._lease.set(None)
 
@@ -266,6 +267,8 @@ class Queue:
 
     def dispatch(self) -> None:
         """Gives ready messages to consumers with room, in turn, and drops what is not to stay."""
+        if self._losses.rejected:
+            self._losses.work_off()
         # What expires this very moment still goes to a consumer that can take it now.
         if self.expiry.deadlines and not self._losses.expire(nextafter(self._broker.now, -inf)):
             return
@@ -408,12 +411,16 @@ class Queue:
         if self.deleted or self.stream is not None:
             self.release(consumer, numbers, messages)
             return
+        self._regain(consumer, len(numbers))
+        self._losses.reject(numbers, messages)
+
+    def give_up(self, numbers: list[int], messages: list[Message]) -> None:
+        """Rejected messages, which are unacknowledged until now, wait for a retry or are dead."""
         dead, retry = messages, self.terms.retry
         if retry is not None:
             dead = put_off_rejected(self._broker, self, retry, messages)
         dead_letter(self._broker, self, dead, REJECTED)
         self.unacked -= len(numbers)
-        self._regain(consumer, len(numbers))
         self._settle(numbers, messages)
         self._forget_keys(dead)
 
