@@ -40,6 +40,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "timed out": {"x-ack-timeout": 1000, **DEAD},
     "slow": {"x-max-rate": 5, "x-max-unacked": 3, **DEAD},
     "counted": {"x-delivery-limit": 2, **DEAD},
+    "single": {"x-single-active-consumer": True, "x-max-priority": 3, **DEAD},
+    "once": {"x-message-deduplication": True, "x-retry-max": 2, "x-retry-min-delay": 500, **DEAD},
+    "quorum once": {**QUORUM, "x-message-deduplication": True, "x-delivery-limit": 2, **DEAD},
 }
 SIZES = (10, 10, 300, 3000)
 
@@ -113,6 +116,7 @@ class KindSimulation:
             self.sequence += 1
             self.unconfirmed[self.sequence] = self.published
             headers: dict[str, Any] = {"x-group-id": self.random.choice("abc")}
+            headers["x-deduplication-header"] = self.published
             if self.random.random() < 0.3:
                 headers["x-delay"] = self.random.choice((200, 5000))
             data += publish_bytes(
