@@ -42,7 +42,9 @@ def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reaso
         keys = routing_keys(envelope, header)
         new_header, deaths = died(envelope, header, queue.name, reason, second)
         if own_key is not None:
-            keys, new_header = [own_key], content.without_header_entry(new_header, "CC")
+            if b"\x02CC" in new_header:
+                new_header = content.without_header_entry(new_header, "CC")
+            keys = [own_key]
         new_envelope = Envelope(name, keys[0], was_dead=True)
         persistent = content.is_persistent(header)  # in a quorum queue all of them count as such
         letters: list[Message] = [

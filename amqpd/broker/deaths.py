@@ -9,6 +9,7 @@ Source: RabbitMQ, "Dead Letter Exchanges", effects on messages.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from amqpd.broker.message import Envelope
@@ -50,6 +51,7 @@ def _entry(header: bytes, name: str) -> tables.Entry | None:
     return next((entry for entry in found if entry.name == name), None)
 
 
+@lru_cache(maxsize=32)  # many messages died at one place in one second
 def _death(table: bytes) -> Death:
     found = {entry.name: table[entry.value : entry.end] for entry in tables.entries(table, 0)[0]}
     queue, reason = found["queue"][4:].decode(), found["reason"][4:].decode()
@@ -69,18 +71,29 @@ def died(
     others = [death for death in known if death not in same]
     death = _again(same[0]) if same else _first(envelope, header, queue, reason, second)
     all_deaths = [death, *others]
-    kept = [
+    kept = _kept(envelope, header)
+    if not envelope.was_dead:
+        kept.append(_said(_FIRST, envelope.exchange, queue, reason))
+    kept.append(_said(_LAST, envelope.exchange, queue, reason))
+    kept.append(fields.tables(_DEATHS, [each.table for each in all_deaths]))
+    alive = content.without_property(header, content.EXPIRATION)
+    return content.with_header_entries(alive, kept), all_deaths
+
+
+@lru_cache(maxsize=32)  # many messages die at one place
+def _said(names: Sequence[str], *values: str) -> bytes:
+    return b"".join(map(fields.text, names, values))
+
+
+def _kept(envelope: Envelope, header: bytes) -> list[bytes]:
+    """What stays of the headers: all but what is said anew."""
+    if not envelope.was_dead and b"-death" not in header:  # the table is rarely walked
+        return content.all_header_entries(header)
+    return [
         data
         for name, data in content.header_entries(header)
         if name not in _OURS or (envelope.was_dead and name in _FIRST)
     ]
-    said = (envelope.exchange, queue, reason)
-    if not envelope.was_dead:
-        kept += map(fields.text, _FIRST, said)
-    kept += map(fields.text, _LAST, said)
-    kept.append(fields.tables(_DEATHS, [each.table for each in all_deaths]))
-    alive = content.without_property(header, content.EXPIRATION)
-    return content.with_header_entries(alive, kept), all_deaths
 
 
 def _again(death: Death) -> Death:
@@ -91,15 +104,28 @@ def _again(death: Death) -> Death:
 
 
 def _first(envelope: Envelope, header: bytes, queue: str, reason: str, second: int) -> Death:
+    expiration = content.short_string(header, content.EXPIRATION)
+    keys = tuple(routing_keys(envelope, header))
+    return _first_of(envelope.exchange, keys, expiration, queue, reason, second)
+
+
+@lru_cache(maxsize=32)  # many messages die at one place in one second
+def _first_of(
+    exchange: str,
+    keys: tuple[str, ...],
+    expiration: str | None,
+    queue: str,
+    reason: str,
+    second: int,
+) -> Death:
     entries = [
         fields.long("count", 1),
         fields.text("reason", reason),
         fields.text("queue", queue),
         fields.timestamp("time", second),
-        fields.text("exchange", envelope.exchange),
-        fields.texts("routing-keys", routing_keys(envelope, header)),
+        fields.text("exchange", exchange),
+        fields.texts("routing-keys", keys),
     ]
-    expiration = content.short_string(header, content.EXPIRATION)
     if expiration is not None:
         entries.insert(0, fields.text("original-expiration", expiration))
     return Death(queue, reason, 1, fields.sized(b"".join(entries)))

@@ -262,6 +262,12 @@ def header_entries(header: bytes) -> list[tuple[str, bytes]]:
     return [(entry.name, header[entry.start : entry.end]) for entry in found]
 
 
+def all_header_entries(header: bytes) -> list[bytes]:
+    """The bytes of all entries of the headers table in one piece; empty if there is none."""
+    place = locate(header, HEADERS)
+    return [] if place is None else [header[place[0] + 4 : place[1]]]
+
+
 def with_header_entries(header: bytes, entries: Sequence[bytes]) -> bytes:
     """The header with a headers table of just these entries; without one if there are none."""
     if not entries:

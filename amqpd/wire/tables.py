@@ -15,6 +15,9 @@ _FIXED_SIZES = {
     b"t": 1, b"b": 1, b"B": 1, b"s": 2, b"u": 2, b"I": 4, b"i": 4, b"l": 8, b"L": 8,
     b"f": 4, b"d": 8, b"D": 5, b"T": 8, b"V": 0,
 }  # fmt: skip
+# By the octet of the type; -1 for those that say their size themselves, and unknown ones.
+_SIZES = [_FIXED_SIZES.get(bytes((octet,)), -1) for octet in range(256)]
+_LONG_STRING = ord("S")
 
 # RabbitMQ's names of the field types, as its reply texts print them.
 TYPE_NAMES = {
@@ -55,14 +58,20 @@ def _entries(data: bytes, offset: int, depth: int) -> tuple[list[Entry], int]:
     found = []
     while offset < end:
         start = offset
-        name_end = offset + 1 + data[offset]
-        if name_end >= end:
+        value = start + 2 + data[start]
+        if value > end:
             raise ValueError("a field name runs over the end of its table")
-        name = data[offset + 1 : name_end].decode("utf-8")
-        kind = data[name_end : name_end + 1]
-        value = name_end + 1
-        offset = _skip(data, kind, value, end, depth)
-        found.append(Entry(name, kind, start, value, offset))
+        name = data[start + 1 : value - 1].decode("utf-8")
+        octet = data[value - 1]
+        if octet == _LONG_STRING:
+            offset = value + 4 + int.from_bytes(data[value : value + 4], "big")
+        elif (size := _SIZES[octet]) >= 0:
+            offset = value + size
+        else:
+            offset = _skip(data, data[value - 1 : value], value, end, depth)
+        if offset > end:
+            raise ValueError("a field value runs over the end of its table")
+        found.append(Entry(name, data[value - 1 : value], start, value, offset))
     return found, end
 
 
@@ -85,9 +94,9 @@ def _skip(data: bytes, kind: bytes, offset: int, end: int, depth: int) -> int:
 
 
 def _skip_nested(data: bytes, kind: bytes, offset: int, end: int, depth: int) -> int:
-    start, inner_end = _sized(data, offset, end)
     if kind == b"F":
-        return _entries(data, offset, depth)[1]
+        return check(data, offset, end, depth)
+    start, inner_end = _sized(data, offset, end)
     while start < inner_end:
         start = _skip(data, data[start : start + 1], start + 1, inner_end, depth)
     return inner_end
@@ -123,7 +132,7 @@ def check(data: bytes, offset: int, limit: int, depth: int = 0) -> int:
     `entries` without the entries, for every message with headers.
 
     Raises:
-        ValueError, IndexError: the table is not well formed.
+        ValueError: the table is not well formed.
     """
     start, end = _sized(data, offset, limit)
     while start < end:
@@ -131,6 +140,8 @@ def check(data: bytes, offset: int, limit: int, depth: int = 0) -> int:
         if not name.isascii():
             name.decode()
         start += 2 + data[start]
+        if start > end:
+            raise ValueError("a field name runs over the end of its table")
         kind = data[start - 1]
         if kind == _LONG_STRING:
             start += 4 + int.from_bytes(data[start : start + 4], "big")
@@ -142,10 +153,6 @@ def check(data: bytes, offset: int, limit: int, depth: int = 0) -> int:
         raise ValueError("a field runs over the end of its table")
     return end
 
-
-_LONG_STRING = ord("S")
-# By the octet of the type; -1 for those that say their size themselves, and unknown ones.
-_SIZES = [_FIXED_SIZES.get(bytes((octet,)), -1) for octet in range(256)]
 
 
 def timestamps(data: bytes, offset: int) -> list[int]:
