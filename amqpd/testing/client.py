@@ -173,6 +173,7 @@ class Client:
     def ask(self, method: Method, channel: int = 1) -> Told:
         """Sends a method; what the broker then says first on the channel."""
         self.tell(method, channel)
+        self.harness.wait(0)  # it may come in several turns of the broker
         replies = [told for told in self.heard() if told.channel == channel]
         assert replies, f"no reply to {method.name}"
         return replies[0]

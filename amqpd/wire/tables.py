@@ -154,7 +154,6 @@ def check(data: bytes, offset: int, limit: int, depth: int = 0) -> int:
     return end
 
 
-
 def timestamps(data: bytes, offset: int) -> list[int]:
     """Where the type letters of all timestamps in the table at `offset` are, nested ones too.
 

@@ -59,8 +59,8 @@ class Backlog(Protocol):
     def drop(self, limit: int) -> Run:
         """Removes at least one and at most `limit` of the messages that go first, for good."""
 
-    def overdue(self, deadlines: Mapping[int, float], now: float) -> Run | None:
-        """Removes messages that go first and whose deadlines have passed; None if there are none.
+    def overdue(self, deadlines: Mapping[int, float], now: float, limit: int) -> Run | None:
+        """Removes at most `limit` messages that go first and whose deadlines have passed, or None.
 
         There may be more of them.
         """

@@ -175,13 +175,13 @@ class Fifo:
         self.settle(run.numbers, run.messages)
         return run
 
-    def overdue(self, deadlines: Mapping[int, float], now: float) -> Run | None:
-        """Removes messages that go first and whose deadlines have passed; None if there are none.
+    def overdue(self, deadlines: Mapping[int, float], now: float, limit: int) -> Run | None:
+        """Removes at most `limit` messages that go first and whose deadlines have passed, or None.
 
         There may be more of them.
         """
         count = self.window.overdue(deadlines, now)
-        return self.drop(count) if count else None
+        return self.drop(min(count, limit)) if count else None
 
     def first_deadline(self, deadlines: Mapping[int, float]) -> float | None:
         """The deadline of the message that goes first; None if it has none or is not in memory."""

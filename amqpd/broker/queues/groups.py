@@ -161,7 +161,7 @@ class Groups:
         self.settle(run.numbers, run.messages)
         return run
 
-    def overdue(self, deadlines: Mapping[int, float], now: float) -> Run | None:
+    def overdue(self, deadlines: Mapping[int, float], now: float, limit: int) -> Run | None:
         """Removes a message that goes first and whose deadline has passed; None if there is none.
 
         There may be more of them.

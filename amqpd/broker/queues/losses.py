@@ -6,7 +6,8 @@ Source: RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit".
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from amqpd.broker.dead_letter import EXPIRED, MAXLEN, dead_letter
 from amqpd.broker.deadlines import Alarm
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
     from amqpd.broker.queues.queue import Queue
 
-# So many messages expire or are dropped in one go; others have their turn before the next.
-STEP_MESSAGES: Final = 1024
+# So many messages are given up in one go; others have their turn before the next. Each of them may
+# be a dead letter with headers of its own, for many queues.
+STEP_MESSAGES: Final = 256
+
+Action: TypeAlias = Callable[[list[int], list[Message]], None]
 
 
 class Losses:
@@ -29,51 +33,77 @@ class Losses:
         alarm: has the queue look at its deadlines and limits again.
 
     Attributes:
-        rejected: what was rejected and is still to be given up, in steps.
+        waiting: what is still to be given up, and how.
+        spent: so many messages were given up in this turn of the queue.
+        goes_on: there was more to drop than this turn had room for.
     """
 
-    __slots__ = ("_alarm", "_broker", "_queue", "rejected")
+    __slots__ = ("_alarm", "_broker", "_queue", "goes_on", "spent", "waiting")
 
     def __init__(self, broker: Broker, queue: Queue, alarm: Alarm) -> None:
         self._broker = broker
         self._queue = queue
         self._alarm = alarm
-        self.rejected: deque[tuple[list[int], list[Message]]] = deque()
+        self.spent = 0
+        self.goes_on = False
+        self.waiting: deque[tuple[Action, list[int], list[Message]]] = deque()
 
-    def reject(self, numbers: list[int], messages: list[Message]) -> None:
-        """Messages were rejected; of many, most have their turn later."""
-        if not self.rejected and len(numbers) <= STEP_MESSAGES:
-            self._queue.give_up(numbers, messages)
+    def begin(self) -> None:
+        """A turn of the queue begins."""
+        self.spent = 0
+        self.goes_on = False
+        if self.waiting:
+            self._work_off()
+
+    def in_steps(self, action: Action, numbers: list[int], messages: list[Message]) -> None:
+        """Messages have come back that are to be given up; of many, most have their turn later."""
+        if not self.waiting and len(numbers) <= STEP_MESSAGES:
+            action(numbers, messages)
             return
         for start in range(0, len(numbers), STEP_MESSAGES):
             end = start + STEP_MESSAGES
-            self.rejected.append((numbers[start:end], messages[start:end]))
+            self.waiting.append((action, numbers[start:end], messages[start:end]))
         self._broker.touch(self._queue)
 
-    def work_off(self) -> None:
-        """Gives up some of what was rejected."""
-        left = STEP_MESSAGES
-        while self.rejected and left > 0 and not self._broker.journal.is_choked:
-            numbers, messages = self.rejected.popleft()
-            self._queue.give_up(numbers, messages)
-            left -= len(numbers)
-        if self.rejected:
+    def _work_off(self) -> None:
+        while self.waiting and self.may_go_on:
+            action, numbers, messages = self.waiting.popleft()
+            self.spent += len(numbers)
+            action(numbers, messages)
+        if self.waiting:
             self._go_on_later()
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether more may be dropped in this turn."""
+        return self.spent < STEP_MESSAGES and not self._broker.journal.is_choked
+
     def expire(self, now: float) -> bool:
-        """Lets messages that go first expire; whether that were all that are over at this time."""
-        left, queue = STEP_MESSAGES, self._queue
-        while left > 0 and not self._broker.journal.is_choked:
-            run = queue.backlog.overdue(queue.expiry.deadlines, now)
+        """Lets messages that go first expire; whether none is left that is over at this time."""
+        backlog, deadlines = self._queue.backlog, self._queue.expiry.deadlines
+        while self.may_go_on:
+            run = backlog.overdue(deadlines, now, STEP_MESSAGES - self.spent)
             if run is None:
                 return True
             self._lose(run, EXPIRED)
-            left -= len(run.messages)
+        deadline = backlog.first_deadline(deadlines)
+        if deadline is None or deadline > now:
+            return True
         self._go_on_later()
         return False
 
-    def without_expired(self, run: Run) -> Run:
-        """What has not expired of a run that was taken; the rest is over."""
+    def take(self, limit: int) -> Run | None:
+        """Takes messages that are to be handed out, without those that have expired.
+
+        The run is empty if they all have. None if so many have expired that others must have their
+        turn before more is taken.
+        """
+        if self.spent >= STEP_MESSAGES:
+            self._go_on_later()
+            return None
+        return self._without_expired(self._queue.backlog.take(min(limit, STEP_MESSAGES)))
+
+    def _without_expired(self, run: Run) -> Run:
         deadlines, now = self._queue.expiry.deadlines, self._broker.now
         over = [number for number in run.numbers if deadlines.get(number, now) < now]
         if not over:
@@ -93,16 +123,13 @@ class Losses:
         queue, backlog = self._queue, self._queue.backlog
         if queue.expiry.deadlines and not self.expire(self._broker.now):
             return
-        left = STEP_MESSAGES
         while backlog.at_hand and (
             excess := queue.terms.excess(backlog.ready, backlog.ready_bytes)
         ):
-            if not left or self._broker.journal.is_choked:
+            if not self.may_go_on:
                 self._go_on_later()
                 return
-            run = backlog.drop(min(excess, left))
-            self._lose(run, MAXLEN)
-            left -= len(run.messages)
+            self._lose(backlog.drop(min(excess, STEP_MESSAGES - self.spent)), MAXLEN)
         if queue.expiry.deadlines:
             deadline = backlog.first_deadline(queue.expiry.deadlines)
             if deadline is not None:
@@ -110,10 +137,12 @@ class Losses:
 
     def _go_on_later(self) -> None:
         """There is more to drop: in the next turn, or when the disk has caught up."""
+        self.goes_on = True
         is_choked = self._broker.journal.is_choked
         self._alarm.set_by(self._broker.now + (CHOKED_S if is_choked else 0))
 
     def _lose(self, run: Run, reason: str) -> None:
         """Messages are gone, for a reason other than that a consumer was done with them."""
+        self.spent += len(run.messages)
         dead_letter(self._broker, self._queue, run.messages, reason)
         self._queue.lost(run.numbers, run.messages)

@@ -114,13 +114,13 @@ class Priority:
         """Removes messages of the highest priority, for good."""
         return (self._first() or self.lines[0]).drop(limit)
 
-    def overdue(self, deadlines: Mapping[int, float], now: float) -> Run | None:
-        """Removes messages of the highest priority whose deadlines have passed.
+    def overdue(self, deadlines: Mapping[int, float], now: float, limit: int) -> Run | None:
+        """Removes at most `limit` messages of the highest priority whose deadlines have passed.
 
         Others wait until those above them are gone, as in RabbitMQ.
         """
         first = self._first()
-        return None if first is None else first.overdue(deadlines, now)
+        return None if first is None else first.overdue(deadlines, now, limit)
 
     def first_deadline(self, deadlines: Mapping[int, float]) -> float | None:
         """The deadline of the message that goes first; None if it has none or is not in memory."""

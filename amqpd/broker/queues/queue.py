@@ -160,6 +160,11 @@ class Queue:
         return self.backlog.ready
 
     @property
+    def is_coming(self) -> bool:
+        """Whether some will be at hand without anybody's doing."""
+        return self.backlog.is_coming or self._losses.goes_on
+
+    @property
     def delayed(self) -> int:
         """Messages that are to be delivered later."""
         return 0 if self.waiting_line is None else self.waiting_line.waiting
@@ -192,7 +197,7 @@ class Queue:
     def stop(self) -> None:
         """It is deleted: nothing is to happen any more."""
         self.deleted = True
-        self._losses.rejected.clear()
+        self._losses.waiting.clear()
         self._alarm.set(None)
         self._lease.set(None)
 
@@ -267,8 +272,8 @@ class Queue:
 
     def dispatch(self) -> None:
         """Gives ready messages to consumers with room, in turn, and drops what is not to stay."""
-        if self._losses.rejected:
-            self._losses.work_off()
+        if self._losses.spent or self._losses.goes_on or self._losses.waiting:
+            self._losses.begin()
         # What expires this very moment still goes to a consumer that can take it now.
         if self.expiry.deadlines and not self._losses.expire(nextafter(self._broker.now, -inf)):
             return
@@ -295,10 +300,12 @@ class Queue:
             if len(takers) == 1:
                 consumer, room = takers[0]
                 run = self._take(min(room, at_hand))
+                if run is None:
+                    return
                 self._give(consumer, run, run.numbers, run.messages)
                 selection.took(takers, len(run.messages))
-            else:
-                self._deal(takers, at_hand)
+            elif not self._deal(takers, at_hand):
+                return
 
     def _allowed(self, count: int) -> int:
         """How many of so many messages may be handed out now."""
@@ -326,10 +333,12 @@ class Queue:
             self._give(consumer, run, run.numbers, run.messages)
             selection.took(takers, len(run.messages))
 
-    def _deal(self, takers: list[tuple[Consumer, int]], limit: int) -> None:
-        """Deals one run to several consumers, one message each in turn."""
+    def _deal(self, takers: list[tuple[Consumer, int]], limit: int) -> bool:
+        """Deals one run to several consumers, one message each in turn; whether there was one."""
         ways = len(takers)
         run = self._take(min(min(room for _, room in takers) * ways, limit))
+        if run is None:
+            return False
         numbers, messages = run.numbers, run.messages
         if len({consumer.channel for consumer, _ in takers}) == ways:
             for place, (consumer, _) in enumerate(takers[: len(messages)]):
@@ -339,11 +348,11 @@ class Queue:
             for place, message in enumerate(messages):
                 self._give(takers[place % ways][0], run, numbers[place : place + 1], [message])
         self.selection.took(takers, len(run.messages))
+        return True
 
-    def _take(self, limit: int) -> Run:
-        """Takes messages that are to be handed out; none if those that were there have expired."""
-        run = self.backlog.take(limit)
-        return self._losses.without_expired(run) if self.expiry.is_mixed else run
+    def _take(self, limit: int) -> Run | None:
+        """Takes messages that are to be handed out; `Losses.take` says what some of them can be."""
+        return self._losses.take(limit) if self.expiry.is_mixed else self.backlog.take(limit)
 
     def _give(
         self, consumer: Consumer, run: Run, numbers: Sequence[int], messages: list[Message]
@@ -374,12 +383,15 @@ class Queue:
             consumer: stands for the channel that gets; it is not one of the queue's consumers.
         """
         self.used()
+        self._losses.begin()
         if self.expiry.deadlines and not self._losses.expire(self._broker.now):
-            self.expiry.is_mixed = True  # what is over and still there is looked for one by one
+            return None
         run = None
-        while self.backlog.at_hand and not (run and run.messages):
+        while self.backlog.at_hand:
             run = self._take(1)
-        if not run or not run.messages:
+            if run is None or run.messages:
+                break
+        if run is None or not run.messages:
             return None
         if run.ticket:
             consumer.channel.hold(run.ticket)
@@ -412,9 +424,9 @@ class Queue:
             self.release(consumer, numbers, messages)
             return
         self._regain(consumer, len(numbers))
-        self._losses.reject(numbers, messages)
+        self._losses.in_steps(self._give_up, numbers, messages)
 
-    def give_up(self, numbers: list[int], messages: list[Message]) -> None:
+    def _give_up(self, numbers: list[int], messages: list[Message]) -> None:
         """Rejected messages, which are unacknowledged until now, wait for a retry or are dead."""
         dead, retry = messages, self.terms.retry
         if retry is not None:
@@ -432,18 +444,35 @@ class Queue:
         Args:
             failed: because they could not be done, and not because they were returned.
         """
-        self.unacked -= len(deliveries)
         self._regain(consumer, len(deliveries))
+        delayed_retry = self.terms.delayed_retry
         if self.deleted:
-            return
+            self.unacked -= len(deliveries)
+        elif delayed_retry is not None and delayed_retry.applies(failed=failed):
+            numbers, messages = [pair[0] for pair in deliveries], [pair[1] for pair in deliveries]
+            self._losses.in_steps(self._put_off, numbers, messages)
+        else:
+            self._give_back(deliveries)
+
+    def _give_back(self, deliveries: list[tuple[int, Message]]) -> None:
         if self.terms.counts_deliveries:
             deliveries = self._within_limit(deliveries)
-        delayed_retry = self.terms.delayed_retry
-        if delayed_retry is not None and delayed_retry.applies(failed=failed):
-            put_off_returned(self._broker, self, delayed_retry, deliveries)
-            self._settle([pair[0] for pair in deliveries], [pair[1] for pair in deliveries])
-        else:
-            self.backlog.give_back(deliveries)
+        self.unacked -= len(deliveries)
+        self.backlog.give_back(deliveries)
+
+    def _put_off(self, numbers: list[int], messages: list[Message]) -> None:
+        """Messages that have come back, which are unacknowledged until now, wait for a while."""
+        deliveries, delayed_retry = (
+            list(zip(numbers, messages, strict=True)),
+            self.terms.delayed_retry,
+        )
+        if delayed_retry is None:  # a policy has changed in the meantime
+            self._give_back(deliveries)
+            return
+        deliveries = self._within_limit(deliveries)
+        self.unacked -= len(deliveries)
+        put_off_returned(self._broker, self, delayed_retry, deliveries)
+        self._settle([pair[0] for pair in deliveries], [pair[1] for pair in deliveries])
 
     def _within_limit(self, deliveries: list[tuple[int, Message]]) -> list[tuple[int, Message]]:
         """Deliveries that may come back once more; the others become dead letters."""
@@ -452,9 +481,14 @@ class Queue:
             return deliveries
         lost = [delivery for delivery in deliveries if delivery[0] in over]
         numbers, messages = [pair[0] for pair in lost], [pair[1] for pair in lost]
-        dead_letter(self._broker, self, messages, DELIVERY_LIMIT)
-        self._forget(numbers, messages)
+        self._losses.in_steps(self._give_up_at_limit, numbers, messages)
         return [delivery for delivery in deliveries if delivery[0] not in over]
+
+    def _give_up_at_limit(self, numbers: list[int], messages: list[Message]) -> None:
+        """Messages that have come back too often, and are unacknowledged until now, are dead."""
+        dead_letter(self._broker, self, messages, DELIVERY_LIMIT)
+        self.unacked -= len(numbers)
+        self._forget(numbers, messages)
 
     def _regain(self, consumer: Consumer, count: int) -> None:
         """The consumer has room for `count` messages more, if it is still there."""
@@ -528,7 +562,9 @@ class Queue:
 
     def wake(self) -> list[Waiter]:
         """Who has waited for messages and can go on."""
-        if not self.waiters or not (self.backlog.at_hand or not self.backlog.is_coming):
+        if not self.waiters or self._losses.goes_on:
+            return []
+        if self.backlog.is_coming and not self.backlog.at_hand:
             return []
         woken = list(self.waiters)
         self.waiters.clear()

@@ -389,7 +389,7 @@ class Stream:
 
     drop = take
 
-    def overdue(self, deadlines: Mapping[int, float], now: float) -> Run | None:
+    def overdue(self, deadlines: Mapping[int, float], now: float, limit: int) -> Run | None:
         """Its messages have no deadlines."""
         return None
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import NamedTuple
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, Memory
-from amqpd.broker.message import PERSISTENT, Message, bodies_size, body_bytes
+from amqpd.broker.message import PERSISTENT, Message, bodies_size
 
 # A chunk grows by small batches up to this many messages or bytes, and so does what one take hands
 # out: a run is at most a chunk.
@@ -262,10 +262,14 @@ class Window:
 
     def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
         """Puts taken messages back at their places; they count as delivered before."""
-        for delivery in deliveries:
-            heappush(self._returned, delivery)
-            self.ready += 1
-            self.ready_bytes += body_bytes(delivery[1])
+        if len(deliveries) > len(self._returned):
+            self._returned += deliveries
+            heapify(self._returned)
+        else:
+            for delivery in deliveries:
+                heappush(self._returned, delivery)
+        self.ready += len(deliveries)
+        self.ready_bytes += bodies_size([message for _, message in deliveries])
 
     def purge(self) -> Purged:
         """Removes all ready messages, and forgets what is being fetched."""

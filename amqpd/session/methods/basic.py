@@ -61,7 +61,7 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
     )
     getter.counts = False
     run = queue.get(getter)
-    if run is None and queue.backlog.is_coming:
+    if run is None and queue.is_coming:
         session.flow.suspend(queue)
         return
     if run is None:
