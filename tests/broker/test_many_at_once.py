@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from amqpd.broker.policies import policy
+from amqpd.broker.queues.losses import STEP_MESSAGES
 from amqpd.config import Config
 from amqpd.config.settings import Limits
 from amqpd.testing.client import Client, publish_bytes
 from amqpd.testing.harness import Harness
-from amqpd.wire.methods import Basic, Exchange, Queue
+from amqpd.wire.methods import Basic, Exchange, Queue, encode_method
 
 COUNT = 3000
 LIMIT = 65_536
@@ -63,7 +64,7 @@ def test_dead_letters_wait_for_a_slow_disk(arguments: dict[str, Any]) -> None:
     harness.core.broker.vhosts["/"].set_policy(made)
     harness.core.tick(harness.now)
     harness.wait(2)
-    one_step = 1024 * (len(BODY) + 205)
+    one_step = STEP_MESSAGES * (len(BODY) + 205)
     assert harness.core.broker.journal.uncommitted_bytes <= LIMIT + one_step
     harness.commits = True
     harness.commit()
@@ -108,10 +109,73 @@ def test_many_messages_that_are_rejected_at_once_go_in_steps(retry: dict[str, An
     queue = harness.core.broker.vhosts["/"].queues["q"]
     client.ask(Basic.Cancel(consumer_tag="c"))
     client.tell(Basic.Nack(delivery_tag=0, multiple=True, requeue=False))
-    assert COUNT - 1024 <= queue.unacked < COUNT
+    assert COUNT - STEP_MESSAGES <= queue.unacked < COUNT
     harness.wait(1)
     assert queue.unacked == 0
     assert count_of(client, "q" if retry else "dead") == COUNT
+
+
+def dead_in_each_turn(harness: Harness) -> list[int]:
+    """How many letters arrive in each turn of the broker, until there are no more."""
+    broker = harness.core.broker
+    dead, before, came = broker.vhosts["/"].queues["dead"], 0, []
+    while True:
+        harness.settle()
+        came.append(dead.ready - before)
+        before = dead.ready
+        deadline = broker.deadlines.next()
+        if deadline is None or deadline > harness.now + 60:
+            return came
+        harness.now = max(harness.now, deadline)
+        harness.core.tick(harness.now)
+
+
+def test_what_expired_behind_a_message_that_has_not_goes_in_steps() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="dead"))
+    client.ask(Queue.Declare(queue="q", arguments=DEAD))
+    client.publish(b"lives", routing_key="q")
+    fill(client, expiration="1000")
+    harness.wait(2)
+    client.tell(Basic.Consume(queue="q", no_ack=True))
+    came = dead_in_each_turn(harness)
+    assert (sum(came), max(came)) == (COUNT, STEP_MESSAGES)
+    assert client.bodies() == [b"lives"]
+
+
+@pytest.mark.parametrize("retry_type", ["disabled", "all"])
+def test_what_came_back_once_too_often_goes_in_steps(retry_type: str) -> None:
+    arguments = {**DEAD, "x-queue-type": "quorum", "x-delivery-limit": 0}
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="dead"))
+    delayed = {"x-delayed-retry-type": retry_type}
+    client.ask(Queue.Declare(queue="q", durable=True, arguments={**arguments, **delayed}))
+    client.tell(Basic.Consume(queue="q", consumer_tag="c"))
+    fill(client)
+    client.ask(Basic.Cancel(consumer_tag="c"))
+    client.link.send(encode_method(1, Basic.Nack(delivery_tag=0, multiple=True)))
+    came = dead_in_each_turn(harness)
+    assert (sum(came), max(came)) == (COUNT, STEP_MESSAGES)
+    assert count_of(client, "q") == 0
+
+
+def test_many_messages_whose_return_is_delayed_wait_in_steps() -> None:
+    arguments = {"x-queue-type": "quorum", "x-delayed-retry-type": "all"}
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q", durable=True, arguments=arguments))
+    client.tell(Basic.Consume(queue="q", consumer_tag="c"))
+    fill(client)
+    client.ask(Basic.Cancel(consumer_tag="c"))
+    queue = harness.core.broker.vhosts["/"].queues["q"]
+    client.tell(Basic.Nack(delivery_tag=0, multiple=True))
+    assert COUNT - STEP_MESSAGES <= queue.unacked < COUNT
+    harness.wait(0)
+    assert (queue.unacked, queue.delayed, queue.ready) == (0, COUNT, 0)
+    harness.wait(1)
+    assert (queue.delayed, queue.ready) == (0, COUNT)
 
 
 def test_what_is_rejected_and_has_not_had_its_turn_comes_back_after_a_crash() -> None:

@@ -63,7 +63,7 @@ class Losses:
         for start in range(0, len(numbers), STEP_MESSAGES):
             end = start + STEP_MESSAGES
             self.waiting.append((action, numbers[start:end], messages[start:end]))
-        self._broker.touch(self._queue)
+        self._go_on_later()
 
     def _work_off(self) -> None:
         while self.waiting and self.may_go_on:
@@ -101,7 +101,9 @@ class Losses:
         if self.spent >= STEP_MESSAGES:
             self._go_on_later()
             return None
-        return self._without_expired(self._queue.backlog.take(min(limit, STEP_MESSAGES)))
+        return self._without_expired(
+            self._queue.backlog.take(min(limit, STEP_MESSAGES - self.spent))
+        )
 
     def _without_expired(self, run: Run) -> Run:
         deadlines, now = self._queue.expiry.deadlines, self._broker.now
