@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from amqpd.broker.queues.cursor import FILTERED_MESSAGES
+from amqpd.broker.queues.queue import FILTERED_READS
 from amqpd.broker.queues.queue import Queue as QueueModel
 from amqpd.config import Config
 from amqpd.config.settings import Limits, Policy
@@ -216,6 +218,29 @@ def test_a_time_is_found_in_the_store_and_in_memory(harness: Harness) -> None:
     assert Reader(harness, "40s").all() == same(range(80, 240))
     assert Reader(harness, "1h").all() == same(range(240))
     assert Reader(harness, "0s").all() == []
+
+
+def test_a_filter_that_leaves_out_many_lets_others_have_their_turn(store: Store) -> None:
+    harness = Harness(store=store)
+    declare(harness)
+    client = Client(harness)
+    for number in range(60):
+        hay = {"x-stream-filter-value": f"hay {number}"}
+        client.send(publish_bytes(routing_key="s", headers=hay) * 100)
+    client.publish(b"needle", routing_key="s", headers={"x-stream-filter-value": "needle"})
+    client.ask(Basic.Qos(prefetch_count=10))
+    wanted = {"x-stream-offset": "first", "x-stream-filter": "needle"}
+    client.tell(Basic.Consume(queue="s", arguments=wanted))
+    (consumer,) = the(harness).selection.consumers
+    assert consumer.cursor is not None
+    turns = 0
+    while not client.bodies():
+        before = consumer.cursor.number or 0
+        harness.core.tick(harness.now)
+        harness.settle()
+        assert (consumer.cursor.number or 0) - before <= FILTERED_READS * FILTERED_MESSAGES
+        turns += 1
+    assert turns >= 4
 
 
 def test_a_filter_finds_what_it_wants_behind_thousands_that_it_does_not(harness: Harness) -> None:

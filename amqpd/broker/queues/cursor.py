@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqpd.broker.fetch import Fetched
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES
@@ -13,6 +13,9 @@ from amqpd.broker.queues.stream_arguments import ReadFrom, StreamFilter
 
 if TYPE_CHECKING:
     from amqpd.broker.consumer import Consumer
+
+# So many are read together at most by a consumer that wants only some of them.
+FILTERED_MESSAGES: Final = 256
 
 
 class Read(NamedTuple):
@@ -107,7 +110,8 @@ class Cursor:
         if not self._blocks:
             return None, 0
         block = self._blocks[0]
-        start, end = block.place, min(block.place + limit, len(block.numbers))
+        start = block.place
+        end = min(start + self.reach(block.messages, start, limit), len(block.numbers))
         block.place = end
         found = Read(block.numbers[start:end], block.messages[start:end])
         if block.left:
@@ -116,6 +120,17 @@ class Cursor:
         self._blocks.popleft()
         self.number = block.below
         return found, block.size
+
+    def reach(self, messages: Sequence[Message], start: int, limit: int) -> int:
+        """How many messages to read, so that the consumer wants at most `limit` of them."""
+        if self.wants is None:
+            return limit
+        wants, count = self.wants.wants, 0
+        for place in range(start, min(start + FILTERED_MESSAGES, len(messages))):
+            count += wants(messages[place][HEADER])
+            if count == limit:
+                return place + 1 - start
+        return FILTERED_MESSAGES
 
     def clear(self) -> int:
         """Forgets what was fetched; how much less it holds in memory."""

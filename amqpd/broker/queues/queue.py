@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 CROWD = 4096  # ready messages
 CROWD_BYTES = 8_388_608
+FILTERED_READS = 4  # of a stream in one turn, for consumers that want only some of its messages
 
 
 class Waiter(Protocol):
@@ -323,15 +324,19 @@ class Queue:
         for consumer in stream.awakened():
             if consumer in selection.consumers:
                 selection.rejoin(consumer)
-        while takers := selection.takers(1):
+        filtered = 0
+        while filtered < FILTERED_READS and (takers := selection.takers(1)):
             consumer, room = takers[0]
             if consumer.cursor is None:  # it stands for no reader
                 continue
+            filtered += consumer.cursor.wants is not None
             run = stream.read(consumer.cursor, room)
             if run is None:
                 continue
             self._give(consumer, run, run.numbers, run.messages)
             selection.took(takers, len(run.messages))
+        if filtered == FILTERED_READS:  # others have their turn before the next
+            self._alarm.set_by(self._broker.now)
 
     def _deal(self, takers: list[tuple[Consumer, int]], limit: int) -> bool:
         """Deals one run to several consumers, one message each in turn; whether there was one."""

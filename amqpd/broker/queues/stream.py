@@ -297,7 +297,7 @@ class Stream:
         if number < chunk.first:
             chunk = tail[bisect_right(tail, number, key=_first) - 1]
         start = number - chunk.first
-        messages = chunk.messages[start : start + limit]
+        messages = chunk.messages[start : start + cursor.reach(chunk.messages, start, limit)]
         cursor.number = number + len(messages)
         ticket = chunk.ticket if chunk.ticket > self._journal.committed else 0
         return Read(range(number, cursor.number), messages), ticket
