@@ -1,4 +1,5 @@
-"""What a queue does not keep: messages that are rejected, over their time or beyond its limits.
+"""What a queue does not keep: messages that are rejected, have come back too often, are over their
+time or beyond its limits. They are gone, dead letters, or wait for a retry.
 
 Source: RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit".
 """
@@ -9,10 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from amqpd.broker.dead_letter import EXPIRED, MAXLEN, dead_letter
+from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
 from amqpd.broker.deadlines import Alarm
 from amqpd.broker.journal import CHOKED_S
 from amqpd.broker.message import Message
+from amqpd.broker.queues.waiting import put_off_rejected, put_off_returned
 from amqpd.broker.queues.window import Run
 
 if TYPE_CHECKING:
@@ -55,8 +57,67 @@ class Losses:
         if self.waiting:
             self._work_off()
 
-    def in_steps(self, action: Action, numbers: list[int], messages: list[Message]) -> None:
-        """Messages have come back that are to be given up; of many, most have their turn later."""
+    # --- what comes back from consumers -----------------------------------------------------------
+
+    def reject(self, numbers: list[int], messages: list[Message]) -> None:
+        """Messages were rejected, and are unacknowledged until they are given up."""
+        self._in_steps(self._give_up, numbers, messages)
+
+    def _give_up(self, numbers: list[int], messages: list[Message]) -> None:
+        """They wait for a retry, or are dead."""
+        broker, queue, retry = self._broker, self._queue, self._queue.terms.retry
+        dead = messages if retry is None else put_off_rejected(broker, queue, retry, messages)
+        dead_letter(broker, queue, dead, REJECTED)
+        queue.unacked -= len(numbers)
+        queue.settle(numbers, messages)
+        queue.forget_keys(dead)
+
+    def requeue(self, deliveries: list[tuple[int, Message]], *, failed: bool) -> None:
+        """Messages are to come back to their places, if they may."""
+        delayed_retry = self._queue.terms.delayed_retry
+        if delayed_retry is not None and delayed_retry.applies(failed=failed):
+            numbers, messages = [pair[0] for pair in deliveries], [pair[1] for pair in deliveries]
+            self._in_steps(self._put_off, numbers, messages)
+        else:
+            self._give_back(deliveries)
+
+    def _give_back(self, deliveries: list[tuple[int, Message]]) -> None:
+        queue = self._queue
+        if queue.terms.counts_deliveries:
+            deliveries = self._within_limit(deliveries)
+        queue.unacked -= len(deliveries)
+        queue.backlog.give_back(deliveries)
+
+    def _put_off(self, numbers: list[int], messages: list[Message]) -> None:
+        """They wait for a while before they come back."""
+        queue, delayed_retry = self._queue, self._queue.terms.delayed_retry
+        deliveries = list(zip(numbers, messages, strict=True))
+        if delayed_retry is None:  # a policy has changed in the meantime
+            self._give_back(deliveries)
+            return
+        deliveries = self._within_limit(deliveries)
+        queue.unacked -= len(deliveries)
+        put_off_returned(self._broker, queue, delayed_retry, deliveries)
+        queue.settle([pair[0] for pair in deliveries], [pair[1] for pair in deliveries])
+
+    def _within_limit(self, deliveries: list[tuple[int, Message]]) -> list[tuple[int, Message]]:
+        """Deliveries that may come back once more; the others become dead letters."""
+        over = self._queue.returns.came_back(deliveries, self._queue.terms.delivery_limit)
+        if not over:
+            return deliveries
+        lost = [delivery for delivery in deliveries if delivery[0] in over]
+        numbers, messages = [pair[0] for pair in lost], [pair[1] for pair in lost]
+        self._in_steps(self._give_up_at_limit, numbers, messages)
+        return [delivery for delivery in deliveries if delivery[0] not in over]
+
+    def _give_up_at_limit(self, numbers: list[int], messages: list[Message]) -> None:
+        """They have come back too often."""
+        dead_letter(self._broker, self._queue, messages, DELIVERY_LIMIT)
+        self._queue.unacked -= len(numbers)
+        self._queue.forget(numbers, messages)
+
+    def _in_steps(self, action: Action, numbers: list[int], messages: list[Message]) -> None:
+        """Has something done with messages; with most of many later."""
         if not self.waiting and len(numbers) <= STEP_MESSAGES:
             action(numbers, messages)
             return
@@ -77,6 +138,8 @@ class Losses:
     def may_go_on(self) -> bool:
         """Whether more may be dropped in this turn."""
         return self.spent < STEP_MESSAGES and not self._broker.journal.is_choked
+
+    # --- what has waited too long for one, or is too much -----------------------------------------
 
     def expire(self, now: float) -> bool:
         """Lets messages that go first expire; whether none is left that is over at this time."""

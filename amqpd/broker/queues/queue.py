@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from amqpd.broker.arguments import queue_type
 from amqpd.broker.consumer import Consumer
-from amqpd.broker.dead_letter import DELIVERY_LIMIT, MAXLEN, REJECTED, dead_letter
+from amqpd.broker.dead_letter import MAXLEN, dead_letter
 from amqpd.broker.deadlines import Alarm
 from amqpd.broker.duplicates import Duplicates, headers_of
 from amqpd.broker.fetch import Details, Fetch, Fetched
@@ -28,7 +28,7 @@ from amqpd.broker.queues.returns import Returns
 from amqpd.broker.queues.selection import Selection
 from amqpd.broker.queues.stream import Stream
 from amqpd.broker.queues.terms import NO_TERMS, REJECT_PUBLISH_DLX, Terms, terms
-from amqpd.broker.queues.waiting import put_off_delayed, put_off_rejected, put_off_returned
+from amqpd.broker.queues.waiting import put_off_delayed
 from amqpd.broker.queues.window import Run
 from amqpd.wire.arguments import Arguments
 
@@ -375,7 +375,7 @@ class Queue:
         if consumer.pace is not None:
             consumer.pace.spend(count)
         if consumer.no_ack:
-            self._forget(numbers, messages)
+            self.forget(numbers, messages)
         else:
             self.unacked += count
             consumer.unacked += count
@@ -405,7 +405,7 @@ class Queue:
         if self.returns.counts:
             run = run._replace(messages=self.returns.counted(run.numbers, run.messages))
         if consumer.no_ack:
-            self._forget(run.numbers, run.messages)
+            self.forget(run.numbers, run.messages)
         else:
             self.unacked += 1
             consumer.unacked += 1
@@ -421,7 +421,7 @@ class Queue:
             if consumer.cursor is not None and not self.deleted:
                 self.stream.settled(consumer.cursor, numbers)
         else:
-            self._forget(numbers, messages)
+            self.forget(numbers, messages)
 
     def reject(self, consumer: Consumer, numbers: list[int], messages: list[Message]) -> None:
         """Deliveries were rejected, and not to come back."""
@@ -429,17 +429,7 @@ class Queue:
             self.release(consumer, numbers, messages)
             return
         self._regain(consumer, len(numbers))
-        self._losses.in_steps(self._give_up, numbers, messages)
-
-    def _give_up(self, numbers: list[int], messages: list[Message]) -> None:
-        """Rejected messages, which are unacknowledged until now, wait for a retry or are dead."""
-        dead, retry = messages, self.terms.retry
-        if retry is not None:
-            dead = put_off_rejected(self._broker, self, retry, messages)
-        dead_letter(self._broker, self, dead, REJECTED)
-        self.unacked -= len(numbers)
-        self._settle(numbers, messages)
-        self._forget_keys(dead)
+        self._losses.reject(numbers, messages)
 
     def requeue(
         self, consumer: Consumer, deliveries: list[tuple[int, Message]], *, failed: bool = False
@@ -450,50 +440,10 @@ class Queue:
             failed: because they could not be done, and not because they were returned.
         """
         self._regain(consumer, len(deliveries))
-        delayed_retry = self.terms.delayed_retry
         if self.deleted:
             self.unacked -= len(deliveries)
-        elif delayed_retry is not None and delayed_retry.applies(failed=failed):
-            numbers, messages = [pair[0] for pair in deliveries], [pair[1] for pair in deliveries]
-            self._losses.in_steps(self._put_off, numbers, messages)
         else:
-            self._give_back(deliveries)
-
-    def _give_back(self, deliveries: list[tuple[int, Message]]) -> None:
-        if self.terms.counts_deliveries:
-            deliveries = self._within_limit(deliveries)
-        self.unacked -= len(deliveries)
-        self.backlog.give_back(deliveries)
-
-    def _put_off(self, numbers: list[int], messages: list[Message]) -> None:
-        """Messages that have come back, which are unacknowledged until now, wait for a while."""
-        deliveries, delayed_retry = (
-            list(zip(numbers, messages, strict=True)),
-            self.terms.delayed_retry,
-        )
-        if delayed_retry is None:  # a policy has changed in the meantime
-            self._give_back(deliveries)
-            return
-        deliveries = self._within_limit(deliveries)
-        self.unacked -= len(deliveries)
-        put_off_returned(self._broker, self, delayed_retry, deliveries)
-        self._settle([pair[0] for pair in deliveries], [pair[1] for pair in deliveries])
-
-    def _within_limit(self, deliveries: list[tuple[int, Message]]) -> list[tuple[int, Message]]:
-        """Deliveries that may come back once more; the others become dead letters."""
-        over = self.returns.came_back(deliveries, self.terms.delivery_limit)
-        if not over:
-            return deliveries
-        lost = [delivery for delivery in deliveries if delivery[0] in over]
-        numbers, messages = [pair[0] for pair in lost], [pair[1] for pair in lost]
-        self._losses.in_steps(self._give_up_at_limit, numbers, messages)
-        return [delivery for delivery in deliveries if delivery[0] not in over]
-
-    def _give_up_at_limit(self, numbers: list[int], messages: list[Message]) -> None:
-        """Messages that have come back too often, and are unacknowledged until now, are dead."""
-        dead_letter(self._broker, self, messages, DELIVERY_LIMIT)
-        self.unacked -= len(numbers)
-        self._forget(numbers, messages)
+            self._losses.requeue(deliveries, failed=failed)
 
     def _regain(self, consumer: Consumer, count: int) -> None:
         """The consumer has room for `count` messages more, if it is still there."""
@@ -501,27 +451,27 @@ class Queue:
         if not consumer.waiting and consumer in self.selection.consumers:
             self.selection.rejoin(consumer)
 
-    def _forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
+    def forget(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         """Messages are gone for good."""
-        self._settle(numbers, messages)
+        self.settle(numbers, messages)
         if self.duplicates is not None:
-            self._forget_keys(messages)
+            self.forget_keys(messages)
 
-    def _settle(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
+    def settle(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         """Messages are not at their places any more; what waits keeps its key."""
         if self._tells_settled and not self.deleted:
             self.backlog.settle(numbers, messages)
         if self.expiry.deadlines or self.returns.counts:
             self._forget_details(numbers)
 
-    def _forget_keys(self, messages: Sequence[Message]) -> None:
+    def forget_keys(self, messages: Sequence[Message]) -> None:
         """Messages have gone; their keys go with them, if they do not stay."""
         if self.duplicates is not None and not self.terms.keys_stay and not self.deleted:
             self.duplicates.forget(messages)
 
     def lost(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         """Messages are over their time, or one too many, and not in the backlog any more."""
-        self._forget_keys(messages)
+        self.forget_keys(messages)
         self._forget_details(numbers)
 
     def _forget_details(self, numbers: Sequence[int]) -> None:
