@@ -44,6 +44,7 @@ class Core:
     Args:
         random: for names that must not be guessed; a seeded one makes runs repeatable.
         epoch: wall time at `now` == 0, in seconds since 1970.
+        now: seconds on the caller's monotonic clock, which may begin anywhere.
         recovered: what the store has kept.
         hotpath: False takes every frame the slow way. Nothing else changes.
     """
@@ -54,10 +55,11 @@ class Core:
         random: Random,
         epoch: float = 0.0,
         *,
+        now: float = 0.0,
         recovered: Recovered = NOTHING,
         hotpath: bool = True,
     ) -> None:
-        self.broker = Broker(config, random, epoch, recovered)
+        self.broker = Broker(config, random, epoch, recovered, now=now)
         self.sessions: dict[Session, None] = {}
         self._hot_path = _hot_path(hotpath)
         self._speakers: dict[Session, None] = {}

@@ -61,12 +61,18 @@ class Broker:
     """
 
     def __init__(
-        self, config: Config, random: Random, epoch: float, recovered: Recovered = NOTHING
+        self,
+        config: Config,
+        random: Random,
+        epoch: float,
+        recovered: Recovered = NOTHING,
+        *,
+        now: float = 0.0,
     ) -> None:
         self.config = config
         self.random = random
         self.epoch = epoch
-        self.now = 0.0
+        self.now = now
         # Publishers that have reached their limit must not wait for what is put off.
         bytes_max = config.limits.uncommitted_bytes_max
         self.journal = Journal(min(LAZY_BYTES_MAX, bytes_max), bytes_max)

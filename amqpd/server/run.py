@@ -95,9 +95,10 @@ def _core(config: Config, place: Place) -> Core:
     Raises:
         StorageError: what was kept does not fit together.
     """
-    epoch = time() - trio.current_time()
+    now = trio.current_time()
+    random = Random(randbits(256))
     try:
-        return Core(config, Random(randbits(256)), epoch, recovered=place.recovered)
+        return Core(config, random, time() - now, now=now, recovered=place.recovered)
     except ValueError as error:
         if place.directory is None:
             raise

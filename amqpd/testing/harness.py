@@ -96,6 +96,7 @@ class Harness:
         seed: of the core's random source.
         store: an empty one in memory if none is given.
         epoch: as of Core.
+        now: as of Core.
 
     Attributes:
         now: seconds on the core's clock.
@@ -114,16 +115,18 @@ class Harness:
         seed: int = 0,
         store: Store | None = None,
         epoch: float = 0.0,
+        now: float = 0.0,
     ) -> None:
         self.store: Store = MemoryStore() if store is None else store
         self.core = Core(
             config or Config(),
             Random(seed),
             epoch,
+            now=now,
             recovered=self.store.recover(),
             hotpath=hotpath,
         )
-        self.now = 0.0
+        self.now = now
         self.deadline: float | None = None
         self.links: dict[Session, Link] = {}
         self.commits = True
