@@ -11,7 +11,16 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.deaths import died, goes_in_circle, routing_keys
-from amqpd.broker.message import BODY, ENVELOPE, HEADER, Envelope, Message
+from amqpd.broker.message import (
+    BODY,
+    ENVELOPE,
+    HEADER,
+    WAS_DEAD,
+    WAS_PUT_OFF,
+    Envelope,
+    Message,
+)
+from amqpd.broker.queues.returns import COUNT_HEADER
 from amqpd.broker.routing import route
 from amqpd.wire import content
 
@@ -40,12 +49,14 @@ def dead_letter(broker: Broker, queue: Queue, messages: Sequence[Message], reaso
     second = int(broker.epoch + broker.now)
     for (envelope, header), group in groupby(messages, itemgetter(ENVELOPE, HEADER)):
         keys = routing_keys(envelope, header)
+        if envelope.past & WAS_PUT_OFF:
+            header = content.without_header_entry(header, COUNT_HEADER)
         new_header, deaths = died(envelope, header, queue.name, reason, second)
         if own_key is not None:
             if b"\x02CC" in new_header:
                 new_header = content.without_header_entry(new_header, "CC")
             keys = [own_key]
-        new_envelope = Envelope(name, keys[0], was_dead=True)
+        new_envelope = Envelope(name, keys[0], past=WAS_DEAD)
         persistent = content.is_persistent(header)  # in a quorum queue all of them count as such
         letters: list[Message] = [
             (new_envelope, new_header, message[BODY], persistent) for message in group

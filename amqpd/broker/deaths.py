@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from amqpd.broker.message import Envelope
+from amqpd.broker.message import WAS_DEAD, Envelope
 from amqpd.wire import content, fields, tables
 
 _DEATHS: Final = "x-death"
@@ -66,13 +66,14 @@ def died(
     Args:
         second: when, in seconds since 1970.
     """
-    known = deaths(header) if envelope.was_dead else []
+    was_dead = envelope.past & WAS_DEAD != 0
+    known = deaths(header) if was_dead else []
     same = [death for death in known if (death.queue, death.reason) == (queue, reason)]
     others = [death for death in known if death not in same]
     death = _again(same[0]) if same else _first(envelope, header, queue, reason, second)
     all_deaths = [death, *others]
-    kept = _kept(envelope, header)
-    if not envelope.was_dead:
+    kept = _kept(header, was_dead=was_dead)
+    if not was_dead:
         kept.append(_said(_FIRST, envelope.exchange, queue, reason))
     kept.append(_said(_LAST, envelope.exchange, queue, reason))
     kept.append(fields.tables(_DEATHS, [each.table for each in all_deaths]))
@@ -85,14 +86,14 @@ def _said(names: Sequence[str], *values: str) -> bytes:
     return b"".join(map(fields.text, names, values))
 
 
-def _kept(envelope: Envelope, header: bytes) -> list[bytes]:
+def _kept(header: bytes, *, was_dead: bool) -> list[bytes]:
     """What stays of the headers: all but what is said anew."""
-    if not envelope.was_dead and b"-death" not in header:  # the table is rarely walked
+    if not was_dead and b"-death" not in header:  # the table is rarely walked
         return content.all_header_entries(header)
     return [
         data
         for name, data in content.header_entries(header)
-        if name not in _OURS or (envelope.was_dead and name in _FIRST)
+        if name not in _OURS or (was_dead and name in _FIRST)
     ]
 
 

@@ -21,6 +21,9 @@ HEADER: Final = 1
 BODY: Final = 2
 PERSISTENT: Final = 3
 
+WAS_DEAD: Final = 1
+WAS_PUT_OFF: Final = 2
+
 
 class Envelope:
     """Where a message was published to; shared by all messages of one address.
@@ -28,16 +31,17 @@ class Envelope:
     Attributes:
         exchange: name of the exchange, "" for the default exchange.
         routing_key: as the publisher gave it.
-        was_dead: they are dead letters: what their headers say of deaths is the broker's word.
+        past: which headers are the broker's word: WAS_DEAD, what they say of deaths; WAS_PUT_OFF,
+            what they say of how often they came back to the queue that they are in.
         suffixes: ends of a basic.deliver frame, for first deliveries and for redeliveries.
     """
 
-    __slots__ = ("exchange", "routing_key", "suffixes", "was_dead")
+    __slots__ = ("exchange", "past", "routing_key", "suffixes")
 
-    def __init__(self, exchange: str, routing_key: str, *, was_dead: bool = False) -> None:
+    def __init__(self, exchange: str, routing_key: str, *, past: int = 0) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
-        self.was_dead = was_dead
+        self.past = past
         self.suffixes = (
             deliver_suffix(False, exchange, routing_key),
             deliver_suffix(True, exchange, routing_key),

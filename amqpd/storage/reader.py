@@ -17,37 +17,38 @@ from typing import Any, Final
 from zlib import crc32
 
 from amqpd.broker.fetch import Details, Due, Fetch, Fetched
-from amqpd.broker.message import Envelope, Message
+from amqpd.broker.message import WAS_DEAD, WAS_PUT_OFF, Envelope, Message
 from amqpd.storage.database import damaged_file, told
 from amqpd.storage.rows import CHECKSUM_BYTES, checksums, row_id, seed
 from amqpd.storage.schema import NUMBER_BITS
 from amqpd.wire import content
 
 ENVELOPES_MAX: Final = 1024  # remembered
+PASTS: Final = range((WAS_DEAD | WAS_PUT_OFF) + 1)
 FIRST_LOOK: Final = 128  # messages whose sizes say how many more to look at
 
 _NUMBER: Final = (1 << NUMBER_BITS) - 1
 _BODY: Final = "coalesce(body, (SELECT b.body FROM main.bodies b WHERE b.id = body_id))"
 _COLUMNS: Final = (
-    f"id, exchange, routing_key, header, {_BODY} AS body, checksum, was_dead, enqueued_ms, "
+    f"id, exchange, routing_key, header, {_BODY} AS body, checksum, past, enqueued_ms, "
     "delivery_count"
 )
 _GROUPS: Final = (
     "SELECT group_concat(id), exchange, routing_key, header, group_concat(body, ''), "
-    "group_concat(checksum, ''), was_dead, group_concat(enqueued_ms), "
+    "group_concat(checksum, ''), past, group_concat(enqueued_ms), "
     "group_concat(delivery_count) "
-    "FROM ({}) GROUP BY exchange, routing_key, header, was_dead"
+    "FROM ({}) GROUP BY exchange, routing_key, header, past"
 )
 
 _DUE: Final = (
-    f"SELECT id, exchange, routing_key, header, {_BODY} AS body, checksum, was_dead, due_ms "
+    f"SELECT id, exchange, routing_key, header, {_BODY} AS body, checksum, past, due_ms "
     "FROM {schema}.stored s WHERE due_ms IS NOT NULL AND id >> 43 = ?1 AND (due_ms, id) > (?2, ?3) "
     "AND NOT EXISTS (SELECT 1 FROM {schema}.gone g WHERE s.id BETWEEN g.first AND g.last) "
     "ORDER BY due_ms, id"
 )
 # Whether there is one among messages that is not like one of them.
 _OTHER: Final = (
-    " AND NOT (exchange = ?3 AND routing_key = ?4 AND header = ?5 AND was_dead = ?6"
+    " AND NOT (exchange = ?3 AND routing_key = ?4 AND header = ?5 AND past = ?6"
     " AND body IS NOT NULL) LIMIT 1"
 )
 _IS_THERE: Final = "NOT EXISTS (SELECT 1 FROM main.gone WHERE {}.id BETWEEN first AND last)"
@@ -78,7 +79,7 @@ class Reader:
         self._execute = connection.execute
         self._file = file
         self._detailed = False  # whether the details matter of what is being read
-        self._envelopes: dict[tuple[bytes, bytes, bool], Envelope] = {}
+        self._envelopes: dict[tuple[bytes, bytes, int], Envelope] = {}
 
     def fetch(self, fetch: Fetch) -> Fetched:
         """Reads messages back, as many as the fetch allows; what is damaged is left out.
@@ -135,7 +136,7 @@ class Reader:
             if not is_intact(row[:6]):
                 damaged.append(row[0] & _NUMBER)
                 continue
-            envelope = self._envelope(row[1], row[2], row[6] == 1)
+            envelope = self._envelope(row[1], row[2], row[6])
             message = (envelope, row[3], row[4], content.is_persistent(row[3]))
             found.append((row[0] & _NUMBER, message, row[7]))
             size += len(row[4])
@@ -178,7 +179,7 @@ class Reader:
         gap; None if these are not of that kind. Most are, and cost half as much this way."""
         if _BOTH in where:
             return None
-        query = where.replace("{}", "id, exchange, routing_key, header, was_dead, size")
+        query = where.replace("{}", "id, exchange, routing_key, header, past, size")
         head = self._execute(f"{query} ORDER BY id LIMIT 1", (first, last)).fetchone()
         if head is None or fetch.detailed or content.flags(head[3]) & content.EXPIRATION:
             return None
@@ -197,7 +198,7 @@ class Reader:
         bodies = _intact_bodies(ids, (b"", *head[1:4], *pieces))
         if not bodies:
             return None
-        envelope, header = self._envelope(head[1], head[2], head[4] == 1), head[3]
+        envelope, header = self._envelope(head[1], head[2], head[4]), head[3]
         alike = repeat(envelope), repeat(header), bodies, repeat(content.is_persistent(header))
         number = start & _NUMBER | fetch.first & ~_NUMBER
         return Fetched(
@@ -261,7 +262,7 @@ class Reader:
         self, found: list[Found], row: Sequence[Any], ids: list[int], bodies: list[bytes]
     ) -> None:
         """Messages of one address and header."""
-        envelope, header = self._envelope(row[1], row[2], row[6] == 1), row[3]
+        envelope, header = self._envelope(row[1], row[2], row[6]), row[3]
         persistent = content.is_persistent(header)
         messages: list[Message] = [(envelope, header, body, persistent) for body in bodies]
         moments: Iterable[int] = repeat(_UNKNOWN_MS)
@@ -272,14 +273,14 @@ class Reader:
             returned = _integers(row[8], len(ids), 0)
         found += zip(ids, messages, moments, returned, strict=False)
 
-    def _envelope(self, exchange: bytes, routing_key: bytes, was_dead: bool) -> Envelope:
-        key = exchange, routing_key, was_dead
+    def _envelope(self, exchange: bytes, routing_key: bytes, past: int) -> Envelope:
+        key = exchange, routing_key, past
         envelope = self._envelopes.get(key)
         if envelope is None:
             if len(self._envelopes) >= ENVELOPES_MAX:
                 self._envelopes.clear()
             envelope = self._envelopes[key] = Envelope(
-                exchange.decode(), routing_key.decode(), was_dead=was_dead
+                exchange.decode(), routing_key.decode(), past=past if past in PASTS else 0
             )
         return envelope
 

@@ -68,7 +68,7 @@ CREATE TABLE stored (
     id INTEGER PRIMARY KEY, exchange TEXT NOT NULL, routing_key TEXT NOT NULL,
     header BLOB NOT NULL, body BLOB, body_id INTEGER, size INTEGER NOT NULL,
     enqueued_ms INTEGER NOT NULL, delivery_count INTEGER NOT NULL DEFAULT 0,
-    was_dead INTEGER NOT NULL DEFAULT 0, due_ms INTEGER, key TEXT, checksum BLOB NOT NULL
+    past INTEGER NOT NULL DEFAULT 0, due_ms INTEGER, key TEXT, checksum BLOB NOT NULL
 );
 CREATE INDEX stored_by_key ON stored (id >> 43, key, id) WHERE key IS NOT NULL;
 CREATE INDEX stored_by_due ON stored (id >> 43, due_ms, id) WHERE due_ms IS NOT NULL;

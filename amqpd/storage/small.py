@@ -27,17 +27,17 @@ MESSAGES_MAX: Final = 256  # larger batches do not notice what statements cost
 _VIEW: Final = """
 CREATE TEMP VIEW small_batch AS SELECT 0 AS first, '' AS exchange, '' AS routing_key, x'' AS header,
     x'' AS bodies, 0 AS stride, 0 AS size, 0 AS enqueued_ms, x'' AS checksums, 0 AS count,
-    0 AS was_dead, 0 AS settled_first, 0 AS settled_last, 0 AS queue_id, 0 AS next_number,
+    0 AS past, 0 AS settled_first, 0 AS settled_last, 0 AS queue_id, 0 AS next_number,
     0 AS handed_out_below, 0 AS messages, 0 AS bytes, 0 AS checksum
 """
 # Names in a trigger are never qualified; they are looked for in the file before the scratch file.
 _TRIGGER: Final = f"""
 CREATE TEMP TRIGGER small_batch_comes INSTEAD OF INSERT ON small_batch BEGIN
     INSERT INTO stored (
-            id, exchange, routing_key, header, body, size, enqueued_ms, checksum, was_dead
+            id, exchange, routing_key, header, body, size, enqueued_ms, checksum, past
         ) SELECT NEW.first + i, NEW.exchange, NEW.routing_key, NEW.header,
             substr(NEW.bodies, i * NEW.stride + 1, NEW.stride), NEW.size, NEW.enqueued_ms,
-            substr(NEW.checksums, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}), NEW.was_dead
+            substr(NEW.checksums, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}), NEW.past
         FROM series WHERE i < NEW.count;
     DELETE FROM stored WHERE id BETWEEN NEW.settled_first AND NEW.settled_last;
     INSERT OR REPLACE INTO standings VALUES
@@ -107,7 +107,7 @@ def _run(queue_id: int, changes: Changes, wall_ms: int) -> Values | None:
     checks = checksums(range(first, first + count), bodies, start)
     return (
         *(first, exchange, key, run.header, b"".join(bodies), len(bodies[0])),
-        *(content.body_size(run.header), wall_ms, checks, count, run.envelope.was_dead),
+        *(content.body_size(run.header), wall_ms, checks, count, run.envelope.past),
     )
 
 

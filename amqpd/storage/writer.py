@@ -49,12 +49,12 @@ ROWS: Final = (64, 16, 4, 1)  # in one statement
 ID_MAX: Final = (1 << 63) - 1
 
 _COLUMNS: Final = (
-    "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum, was_dead, "
+    "id, exchange, routing_key, header, body, body_id, size, enqueued_ms, checksum, past, "
     "due_ms, key"
 )
 # What is cut out of an empty blob is NULL.
 _RUN: Final = (
-    ".stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum, was_dead) "
+    ".stored (id, exchange, routing_key, header, body, size, enqueued_ms, checksum, past) "
     "SELECT ?1 + i, ?2, ?3, ?4, coalesce(substr(?5, i * ?6 + 1, ?6), x''), ?7, ?8, "
     f"substr(?9, i * {CHECKSUM_BYTES} + 1, {CHECKSUM_BYTES}), ?11 "
     "FROM temp.series WHERE i < ?10"
@@ -353,7 +353,7 @@ class Writer:
                 wall_ms,
                 checksums(range(first, first + len(bodies)), bodies, start),
                 len(bodies),
-                run.envelope.was_dead,
+                run.envelope.past,
             ),
         )
 
@@ -481,7 +481,7 @@ def _row(
         content.body_size(header),
         wall_ms,
         checksums((message_id,), (piece,), start),
-        envelope.was_dead,
+        envelope.past,
         due_ms,
         key,
     )

@@ -61,6 +61,7 @@ class Losses:
 
     def reject(self, numbers: list[int], messages: list[Message]) -> None:
         """Messages were rejected, and are unacknowledged until they are given up."""
+        messages = self._queue.returns.as_they_came(numbers, messages)
         self._in_steps(self._give_up, numbers, messages)
 
     def _give_up(self, numbers: list[int], messages: list[Message]) -> None:
@@ -74,12 +75,13 @@ class Losses:
 
     def requeue(self, deliveries: list[tuple[int, Message]], *, failed: bool) -> None:
         """Messages are to come back to their places, if they may."""
+        numbers, messages = [pair[0] for pair in deliveries], [pair[1] for pair in deliveries]
+        messages = self._queue.returns.as_they_came(numbers, messages)
         delayed_retry = self._queue.terms.delayed_retry
         if delayed_retry is not None and delayed_retry.applies(failed=failed):
-            numbers, messages = [pair[0] for pair in deliveries], [pair[1] for pair in deliveries]
             self._in_steps(self._put_off, numbers, messages)
         else:
-            self._give_back(deliveries)
+            self._give_back(list(zip(numbers, messages, strict=True)))
 
     def _give_back(self, deliveries: list[tuple[int, Message]]) -> None:
         queue = self._queue

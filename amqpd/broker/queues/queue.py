@@ -143,7 +143,6 @@ class Queue:
         is_other_ttl = bool(self.ready or self.unacked) and self.expiry.ttl_s != self.terms.ttl_s
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= is_other_ttl or len(self.line_ids) > 1
-        self.returns.begin_with_header = self.terms.delayed_retry is not None
         self._is_limited = self.terms.is_limited
         rate = self.terms.rate_max
         if rate is None or self.pace is None or self.pace.rate != rate:
@@ -396,6 +395,8 @@ class Queue:
             run = self._take(1)
             if run is None or run.messages:
                 break
+        if self.expiry.deadlines:
+            self._broker.touch(self)  # another message is the first one, and may have a deadline
         if run is None or not run.messages:
             return None
         if run.ticket:

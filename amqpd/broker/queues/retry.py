@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from amqpd.broker.exchanges.delayed import DELAY, delay_ms, released
-from amqpd.broker.message import HEADER, Message
+from amqpd.broker.message import ENVELOPE, HEADER, WAS_PUT_OFF, Message
 from amqpd.broker.queues.returns import COUNT_HEADER as DELIVERIES
 from amqpd.wire import content, fields
 
@@ -107,9 +107,11 @@ def retry(effective: Mapping[str, Any]) -> Retry | None:
 
 
 def times_retried(message: Message) -> int:
-    """How often a message has come back, as the broker has noted in its headers."""
+    """How often a message has come back to its queue, as the broker has noted in its headers."""
+    if not message[ENVELOPE].past & WAS_PUT_OFF:
+        return 0
     count = content.headers(message[HEADER]).values.get(COUNT_HEADER, 0)
-    return max(0, count) if isinstance(count, int) else 0
+    return count if isinstance(count, int) else 0
 
 
 def counted(message: Message, times: int) -> Message:

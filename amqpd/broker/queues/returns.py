@@ -1,7 +1,8 @@
 """How often messages of a queue have come back from consumers.
 
 Consumers read it in the header `x-delivery-count`, which is not there before a message has come
-back for the first time.
+back for the first time. Nobody else does: it is written into what is delivered, and not into the
+message.
 
 Source: RabbitMQ, "Quorum Queues", poison message handling.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from amqpd.broker.message import HEADER, Message
+from amqpd.broker.message import ENVELOPE, HEADER, WAS_PUT_OFF, Message
 from amqpd.broker.queues.window import known_of
 from amqpd.wire import content, fields
 
@@ -23,15 +24,13 @@ class Returns:
 
     Attributes:
         counts: by number, of messages in memory that have come back; no more than there are.
-        begin_with_header: messages come anew that had come back before, with their counts in their
-            headers.
     """
 
-    __slots__ = ("begin_with_header", "counts")
+    __slots__ = ("_as_they_came", "counts")
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
-        self.begin_with_header = False
+        self._as_they_came: dict[int, Message] = {}  # of those that were delivered with a count
 
     def came_back(self, deliveries: Sequence[tuple[int, Message]], limit: int | None) -> set[int]:
         """Messages have come back once more; those of them that have done so too often."""
@@ -43,11 +42,11 @@ class Returns:
         return {number for number, message in deliveries if self.times(number, message) > limit}
 
     def times(self, number: int, message: Message) -> int:
-        """How often a message has come back."""
+        """How often a message has come back, also before it was put off and came anew."""
         times = self.counts.get(number, 0)
-        if self.begin_with_header and content.flags(message[HEADER]) & content.HEADERS:
+        if message[ENVELOPE].past & WAS_PUT_OFF:
             before = content.headers(message[HEADER]).values.get(COUNT_HEADER, 0)
-            times += max(before, 0) if isinstance(before, int) else 0
+            times += before if isinstance(before, int) else 0
         return times
 
     def were(self, numbers: Sequence[int], counts: Sequence[int]) -> None:
@@ -56,16 +55,28 @@ class Returns:
         self.counts.update((number, count) for number, count in pairs if count)
 
     def counted(self, numbers: Sequence[int], messages: Sequence[Message]) -> list[Message]:
-        """The messages with their counts in their headers."""
-        return [
-            with_count(message, self.times(number, message)) if number in self.counts else message
-            for number, message in zip(numbers, messages, strict=True)
-        ]
+        """The messages as they are delivered: with their counts in their headers."""
+        counted: list[Message] = []
+        for number, message in zip(numbers, messages, strict=True):
+            if number in self.counts:
+                self._as_they_came[number] = message
+                counted.append(with_count(message, self.times(number, message)))
+            else:
+                counted.append(message)
+        return counted
+
+    def as_they_came(self, numbers: Sequence[int], messages: list[Message]) -> list[Message]:
+        """Messages that were delivered, without their counts."""
+        if not self._as_they_came:
+            return messages
+        known = self._as_they_came.get
+        return [known(number, message) for number, message in zip(numbers, messages, strict=True)]
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Messages are gone."""
         for number in numbers:
             self.counts.pop(number, None)
+            self._as_they_came.pop(number, None)
 
     def forget_all(self, gone: Sequence[Sequence[int]]) -> None:
         """Ready messages are gone as a whole: ranges of numbers, and lists of them."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from amqpd.broker.message import Message
+from amqpd.broker.message import WAS_PUT_OFF, Envelope, Message
+from amqpd.broker.queues.retry import COUNT_HEADER as RETRIES
 from amqpd.broker.queues.retry import (
     DelayedRetry,
     Retry,
@@ -14,6 +15,7 @@ from amqpd.broker.queues.retry import (
     wanted_delay_ms,
 )
 from amqpd.broker.queues.returns import with_count
+from amqpd.wire import content
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -43,7 +45,7 @@ def put_off_rejected(
             continue
         again.append(counted(message, times + 1))
         delays_ms.append(retry.delay_ms(times, broker.random.random()))
-    _put_off(broker, queue, again, delays_ms)
+    _put_off(broker, queue, _marked(again), delays_ms)
     return dead
 
 
@@ -52,13 +54,29 @@ def put_off_returned(
 ) -> None:
     """Puts off what has come back from a consumer, with the count of how often it did."""
     times = [queue.returns.times(number, message) for number, message in deliveries]
-    messages = [pair[1] for pair in deliveries]
-    _put_off(
-        broker,
-        queue,
-        [with_count(*pair) for pair in zip(messages, times, strict=True)],
-        [terms.delay_ms(each) for each in times],
-    )
+    messages = [_counted(pair[1], each) for pair, each in zip(deliveries, times, strict=True)]
+    _put_off(broker, queue, _marked(messages), [terms.delay_ms(each) for each in times])
+
+
+def _counted(message: Message, times: int) -> Message:
+    """The message with its count of returns; that of its retries is another queue's word or a
+    publisher's, if it was not put off here."""
+    envelope, header, body, persistent = message
+    if content.flags(header) & content.HEADERS and not envelope.past & WAS_PUT_OFF:
+        header = content.without_header_entry(header, RETRIES)
+    return with_count((envelope, header, body, persistent), times)
+
+
+def _marked(messages: list[Message]) -> list[Message]:
+    """The messages, whose headers now are the broker's word for how often they came back."""
+    known: dict[Envelope, Envelope] = {}
+    marked: list[Message] = []
+    for envelope, header, body, persistent in messages:
+        if envelope not in known:
+            past = envelope.past | WAS_PUT_OFF
+            known[envelope] = Envelope(envelope.exchange, envelope.routing_key, past=past)
+        marked.append((known[envelope], header, body, persistent))
+    return marked
 
 
 def _put_off(broker: Broker, queue: Queue, messages: list[Message], delays_ms: list[int]) -> None:
