@@ -19,6 +19,7 @@ from amqpd.broker.printed import printed
 from amqpd.broker.routing import route
 from amqpd.wire import content, fields
 from amqpd.wire.arguments import NO_ARGUMENTS, Arguments
+from amqpd.wire.erlang import binary
 from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
@@ -164,6 +165,6 @@ def _arguments(arguments: Arguments) -> bytes:
     """Arguments as RabbitMQ shows them there: each as the text of an Erlang term."""
     shown = []
     for name, value in arguments.values.items():
-        text = f'<<"{value}">>' if isinstance(value, str) else printed(value)
-        shown.append(f'{{<<"{name}">>,{TYPE_NAMES[arguments.types[name]]},{text}}}')
+        text = binary(value.encode()) if isinstance(value, str) else printed(value)
+        shown.append(f"{{{binary(name.encode())},{TYPE_NAMES[arguments.types[name]]},{text}}}")
     return fields.texts("arguments", shown)

@@ -18,6 +18,7 @@ from amqpd.broker.exchanges.fanout import Fanout
 from amqpd.broker.message import Message, body_bytes
 from amqpd.broker.queues.terms import NO_TERMS
 from amqpd.wire.arguments import Arguments
+from amqpd.wire.erlang import binary
 from amqpd.wire.tables import INTEGER_TYPES
 
 RECENT_HISTORY: Final = "x-recent-history"
@@ -94,7 +95,7 @@ def check_length(arguments: Arguments) -> None:
     value = arguments.values.get(LENGTH, LENGTH_DEFAULT)
     is_integer = arguments.types.get(LENGTH, b"I") in INTEGER_TYPES
     if not is_integer or value < 1:
-        shown = value if is_integer else f'<<"{value}">>'
+        shown = value if is_integer else binary(str(value).encode())
         raise errors.precondition_failed(
             f"Invalid argument {shown}, '{LENGTH}' must be a positive integer"
         )

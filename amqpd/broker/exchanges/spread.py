@@ -19,6 +19,7 @@ from amqpd.broker.exchanges.binding import Binding, Destination
 from amqpd.broker.printed import printed
 from amqpd.wire import content
 from amqpd.wire.arguments import Arguments
+from amqpd.wire.erlang import binary
 from amqpd.wire.tables import TYPE_NAMES
 
 Value = TypeVar("Value")
@@ -82,7 +83,7 @@ class ConsistentHash(Spread):
             weight = int(key)
         except ValueError:
             raise errors.precondition_failed(
-                f'The binding key must be an integer: <<"{key}">>'
+                f"The binding key must be an integer: {binary(key.encode())}"
             ) from None
         if weight < 1:
             raise errors.precondition_failed("The binding key must be greater than 0")

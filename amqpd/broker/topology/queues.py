@@ -60,7 +60,7 @@ def declare_queue(
     if queue is not None:
         owner = actor.owner if exclusive else None
         _check_same(queue, owner, kept, auto_delete, arguments)
-        queue.used()
+        _used_by_declare(queue)
         return queue
     _check_new(broker, actor, name, kept, exclusive, auto_delete, arguments)
     lines = kinds.line_count(arguments)
@@ -169,8 +169,14 @@ def find_queue(actor: Actor, name: str) -> Queue:
     name = cleaned(name)
     check_any(actor, "queue", name)
     queue = actor.vhost.queue(name, actor.owner)
-    queue.used()
+    _used_by_declare(queue)
     return queue
+
+
+def _used_by_declare(queue: Queue) -> None:
+    """A declare is a use of a queue that is there, but for quorum queues, as in RabbitMQ."""
+    if queue.type != "quorum":
+        queue.used()
 
 
 def delete_queue(
@@ -181,12 +187,19 @@ def delete_queue(
     Raises:
         ChannelException: 403 without permission, 405 for another session's exclusive queue, 406 if
             it is in use or not empty and must not be.
+        ConnectionException: 540 if a quorum queue is to go only if it is unused or empty.
     """
     vhost, name = actor.vhost, cleaned(name)
     check(actor, "configure", "queue", name)
     if name not in vhost.queues:
         return 0
     queue = vhost.queue(name, actor.owner)
+    for flag, is_set in (("if-unused", if_unused), ("if-empty", if_empty)):
+        if is_set and queue.type == "quorum":
+            raise errors.not_implemented(
+                f"cannot delete {vhost.words('queue', name)}. queue.delete operations with {flag} "
+                "flag set are not supported by quorum queues"
+            )
     if queue.stream is not None:  # which does not look at these, as in RabbitMQ
         if_unused = if_empty = False
     if if_unused and queue.selection.consumers:
