@@ -271,6 +271,24 @@ def test_of_a_stream_with_a_maximal_size_the_oldest_part_goes(harness: Harness) 
     assert Reader(again, "first").all() == same(range(300 - still, 300))
 
 
+def test_the_last_messages_stay_however_large_they_are(harness: Harness) -> None:
+    declare(harness, max_length_bytes=200_000)
+    client = Client(harness)
+    client.send(publish_bytes(b"x" * 150_000, routing_key="s") * 2)
+    assert the(harness).ready == 1
+    client.publish(b"y" * 200_001, routing_key="s")
+    harness.commit()
+    assert the(harness).ready == 1
+    assert the(restarted(harness)).ready == 1
+
+
+def test_of_many_messages_that_come_at_once_as_many_stay_as_of_others(harness: Harness) -> None:
+    declare(harness, max_length_bytes=200_000)
+    for _ in range(5):
+        Client(harness).send(publish_bytes(b"x" * 1000, routing_key="s") * 300)
+    assert 200 - 66 <= the(harness).ready <= 200
+
+
 def test_what_is_too_old_goes_when_something_new_comes(harness: Harness) -> None:
     declare(harness, max_age="1h")
     for minute in range(0, 180, 10):

@@ -189,7 +189,8 @@ def delete(sim: Simulation) -> None:
         return
     ticket = sim.ledger.ticket * queue.kind.durable
     expected = Expected("Queue.DeleteOk", ticket, len(queue.ready))
-    method = Queue.Delete(queue=queue.name, if_empty=not queue.ready)
+    may_ask = not queue.kind.quorum
+    method = Queue.Delete(queue=queue.name, if_empty=may_ask and not queue.ready)
     sim.ledger.remove(queue)
     client.tell(channel, method, expected)
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+from amqpd.broker.message import Message, body_bytes
 
 AGE: Final = re.compile(r"([0-9]+)([YMDhms])")
 UNITS_MS: Final = {
@@ -116,22 +118,41 @@ class Segments:
         self.full = deque(full)
         self.first = self.full[-1].below if self.full else first
         self._bytes = size - sum([segment.bytes for segment in self.full])
-        self._first_ms: int | None = None
+        self._first_ms: int | None = None  # when the first message came that is in none of them
+        self._last_ms = 0
 
-    def came(self, below: int, size: int, now_ms: int, terms: Retention) -> Segment | None:
-        """Messages were appended, and `below` is the next offset; the segment that is full now."""
-        self._bytes += size
+    def came(
+        self, first: int, messages: Sequence[Message], size: int, now_ms: int, terms: Retention
+    ) -> list[Segment]:
+        """Messages are appended, the first of them at an offset; the segments that are full now.
+
+        The last message is in none of them: what is being written must stay.
+        """
+        known = len(self.full)
+        age_ms_max = terms.age_ms_max
+        if (
+            age_ms_max is not None
+            and self._first_ms is not None
+            and now_ms - self._first_ms > age_ms_max // SEGMENTS
+        ):
+            self._close(first, self._last_ms)
         if self._first_ms is None:
             self._first_ms = now_ms
-        is_old = (
-            terms.age_ms_max is not None and now_ms - self._first_ms > terms.age_ms_max // SEGMENTS
-        )
-        if not is_old and self._bytes < terms.segment_bytes:
-            return None
-        segment = Segment(self.first, below, self._bytes, now_ms)
-        self.full.append(segment)
+        if self._bytes + size < terms.segment_bytes:
+            self._bytes += size
+        else:
+            for number, message in enumerate(messages, first):
+                if self._bytes >= terms.segment_bytes:
+                    self._close(number, now_ms)
+                    self._first_ms = now_ms
+                self._bytes += body_bytes(message)
+        self._last_ms = now_ms
+        return [self.full[place] for place in range(known, len(self.full))]
+
+    def _close(self, below: int, last_ms: int) -> None:
+        """What has come below an offset is a segment."""
+        self.full.append(Segment(self.first, below, self._bytes, last_ms))
         self.first, self._bytes, self._first_ms = below, 0, None
-        return segment
 
     def take_over(self, total: int, now_ms: int, terms: Retention) -> list[Segment]:
         """Takes away what is too old, or too much of `total` bytes."""

@@ -143,9 +143,8 @@ class Stream:
         self.kept += count
         self.kept_bytes += size
         self._append(first, messages, size + MESSAGE_OVERHEAD_BYTES * count, now_ms)
-        full = self._segments.came(self.next_number, size, now_ms, self._retention)
-        if full is not None:
-            self._journal.fill(self, full)
+        for segment in self._segments.came(first, messages, size, now_ms, self._retention):
+            self._journal.fill(self, segment)
         self._retain(now_ms)
         self._wake(self._caught_up)
         self._caught_up = {}
