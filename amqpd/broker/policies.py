@@ -92,6 +92,9 @@ def _one_of(*values: str) -> Callable[[Value], bool]:
 
 _NUMBER: Final = {"lesser": True, "by_operator": True}
 _MODES: Final = ("drop-head", "reject-publish", "reject-publish-dlx")
+_QUORUM_KEYS: Final = frozenset(
+    ("delayed-retry-max", "delayed-retry-min", "delayed-retry-type", "delivery-limit")
+)
 KEYS: Final[dict[str, Key]] = {
     "ack-timeout": Key(_is_positive, "time in milliseconds", lesser=True),
     "alternate-exchange": Key(_is_text, "alternate exchange name"),
@@ -236,6 +239,19 @@ def with_declared(effective: Effective, declared: Mapping[str, Value]) -> Effect
         if KEYS[key].lesser:
             found[key] = _lesser(key, effective[key], declared[key])
     return found
+
+
+def queue_terms(effective: Effective, declared: Mapping[str, Value], queue_type: str) -> Effective:
+    """What policies and the declaration of a queue say.
+
+    Policies for all queues may say things that count for quorum queues alone; and what those do
+    when they are full, a policy says before the declaration, as in RabbitMQ.
+    """
+    if queue_type == "quorum":
+        policy_wins = {key: effective[key] for key in ("overflow",) if key in effective}
+        return with_declared(effective, {**declared, **policy_wins})
+    for_all = {key: value for key, value in effective.items() if key not in _QUORUM_KEYS}
+    return with_declared(for_all, declared)
 
 
 def _lesser(key: str, one: Value, other: Value) -> Value:

@@ -211,6 +211,34 @@ def test_of_numbers_the_smallest_counts_and_of_all_else_the_declaration(
     assert terms.dead_letter_routing_key == "key"
 
 
+def test_what_a_full_quorum_queue_does_a_policy_says_first(
+    harness: Harness, client: Client
+) -> None:
+    for kind in ("classic", "quorum"):
+        arguments = {"x-queue-type": kind, "x-overflow": "drop-head", "x-max-length": 1}
+        client.ask(Queue.Declare(queue=kind, durable=True, arguments=arguments))
+    set_policy(harness, "p", ".*", overflow="reject-publish")
+    queues = vhost_of(harness).queues
+    assert queues["classic"].terms.overflow == "drop-head"
+    assert queues["quorum"].terms.overflow == "reject-publish"
+
+
+def test_a_policy_for_all_queues_limits_deliveries_of_quorum_queues_alone(
+    harness: Harness, client: Client
+) -> None:
+    for kind in ("classic", "quorum"):
+        arguments = {"x-queue-type": kind}
+        client.ask(Queue.Declare(queue=kind, durable=True, arguments=arguments))
+    set_policy(harness, "p", ".*", delivery_limit=1, delayed_retry_type="all")
+    queues = vhost_of(harness).queues
+    assert (queues["classic"].terms.delivery_limit, queues["quorum"].terms.delivery_limit) == (
+        None,
+        1,
+    )
+    assert queues["classic"].terms.delayed_retry is None
+    assert queues["quorum"].terms.delayed_retry is not None
+
+
 OTHERWISE = ("delivery-limit", "max-age")  # these have tests of their own
 NUMBERS = [key for key, each in KEYS.items() if each.lesser and key not in OTHERWISE]
 

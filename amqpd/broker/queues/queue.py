@@ -17,7 +17,7 @@ from amqpd.broker.deadlines import Alarm
 from amqpd.broker.duplicates import Duplicates, headers_of
 from amqpd.broker.fetch import Details, Fetch, Fetched
 from amqpd.broker.message import PERSISTENT, Message, bodies_size, body_bytes
-from amqpd.broker.policies import Policy, with_declared
+from amqpd.broker.policies import Policy, queue_terms
 from amqpd.broker.queues.expiry import Expiry
 from amqpd.broker.queues.fifo import Placed
 from amqpd.broker.queues.groups import Groups
@@ -139,7 +139,9 @@ class Queue:
     def apply(self) -> None:
         """Arguments and policies have changed."""
         declared = {name[2:]: value for name, value in self.arguments.values.items()}
-        self.terms = terms(with_declared(self.effective_policy_definition, declared), self.type)
+        self.terms = terms(
+            queue_terms(self.effective_policy_definition, declared, self.type), self.type
+        )
         is_other_ttl = bool(self.ready or self.unacked) and self.expiry.ttl_s != self.terms.ttl_s
         self.expiry.ttl_s = self.terms.ttl_s
         self.expiry.is_mixed |= is_other_ttl or len(self.line_ids) > 1
