@@ -20,7 +20,7 @@ class Fetch(NamedTuple):
         first: the smallest number that is wanted.
         below: no message with this number or a larger one is wanted.
         messages_max: how many at most.
-        bytes_max: how many bytes of bodies at most, but one message in any case.
+        bytes_max: how many bytes of headers and bodies at most, but one message in any case.
         detailed: the details of the messages matter.
         since_ms: no message is wanted that comes before the first one that was stored then or
             later, in milliseconds since 1970.

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from amqpd.broker.memory import headers_size
 from amqpd.broker.message import Message
 
 if TYPE_CHECKING:
@@ -285,12 +286,16 @@ class Journal:
         """Messages to keep have come; their bodies have `size` bytes."""
         self._of(line).added.update(zip(numbers, messages, strict=True))
         self._keep()
-        self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
+        self._count(messages, size)
 
     def spill(self, line: Line, numbers: Sequence[int], messages: list[Message], size: int) -> None:
         """Messages have no room in memory."""
         self._of(line).spilled.update(zip(numbers, messages, strict=True))
-        self._open_bytes += size + MESSAGE_OVERHEAD_BYTES * len(messages)
+        self._count(messages, size)
+
+    def _count(self, messages: list[Message], size: int) -> None:
+        overhead = MESSAGE_OVERHEAD_BYTES * len(messages)
+        self._open_bytes += size + overhead + headers_size(messages)
 
     def settle(self, line: Line, numbers: Sequence[int]) -> None:
         """Kept messages are gone."""

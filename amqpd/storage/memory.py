@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from itertools import dropwhile, islice
+from heapq import nsmallest
+from itertools import takewhile
 from typing import Any
 
 from amqpd.broker.duplicates import Known
@@ -93,22 +94,22 @@ class MemoryStore:
             return self._fetch_due(fetch, fetch.after)
         if fetch.newest:
             return self._superseded(fetch)
-        found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
-        wanted = sorted(number for number in found if fetch.first <= number < fetch.below)
-        if fetch.since_ms:
-            dates = self.enqueued_ms.get(fetch.queue_id, {})
-            wanted = [*dropwhile(lambda number: dates[number] < fetch.since_ms, wanted)]
+        kept, spilled = self.messages.get(fetch.queue_id, {}), self.spilled.get(fetch.queue_id, {})
+        enqueued_ms = self.enqueued_ms.get(fetch.queue_id, {})
         numbers: list[int] = []
-        size = 0
-        for number in islice(wanted, fetch.messages_max):
-            size += len(found[number][BODY])
-            if numbers and size > fetch.bytes_max:
+        messages: list[Message] = []
+        size, read_below = 0, fetch.below
+        # What is read once is not read again: the whole queue costs what it has numbers.
+        for number in range(fetch.first, fetch.below):
+            message = kept.get(number) or spilled.get(number)
+            if message is None or (not numbers and enqueued_ms[number] < fetch.since_ms):
+                continue
+            size += len(message[HEADER]) + len(message[BODY])
+            if numbers and (size > fetch.bytes_max or len(numbers) == fetch.messages_max):
+                read_below = numbers[-1] + 1
                 break
             numbers.append(number)
-        complete = len(numbers) == len(wanted)
-        read_below = fetch.below if complete else numbers[-1] + 1
-        messages = [found[number] for number in numbers]
-        enqueued_ms = self.enqueued_ms.get(fetch.queue_id, {})
+            messages.append(message)
         details = None
         if fetch.detailed or any(
             content.flags(message[HEADER]) & content.EXPIRATION for message in messages
@@ -133,9 +134,8 @@ class MemoryStore:
     def _fetch_due(self, fetch: Fetch, after: Due) -> Fetched:
         found = self.messages.get(fetch.queue_id, {}) | self.spilled.get(fetch.queue_id, {})
         due_ms = self.due_ms.get(fetch.queue_id, {})
-        order = sorted((Due(due_ms[number], number) for number in found), key=tuple)
-        wanted = [each for each in order if each > after]
-        some = wanted[: fetch.messages_max]
+        wanted = [each for number in found if (each := Due(due_ms[number], number)) > after]
+        some = nsmallest(fetch.messages_max, wanted)
         return Fetched(
             [each.number for each in some],
             [found[each.number] for each in some],
@@ -218,7 +218,8 @@ class MemoryStore:
             self._change_keys(queue_id, changes.keys)
         spilled = self.spilled.setdefault(queue_id, {})
         spilled.update(changes.spilled)
-        for number in [each for each in spilled if each < changes.unspilled_below]:
+        below = changes.unspilled_below
+        for number in [*takewhile(lambda each: each < below, spilled)]:  # they come in order
             del spilled[number]
             dates.pop(number, None)
             self.due_ms.get(queue_id, {}).pop(number, None)

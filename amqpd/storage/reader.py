@@ -139,7 +139,7 @@ class Reader:
             envelope = self._envelope(row[1], row[2], row[6])
             message = (envelope, row[3], row[4], content.is_persistent(row[3]))
             found.append((row[0] & _NUMBER, message, row[7]))
-            size += len(row[4])
+            size += len(row[3]) + len(row[4])
         numbers = [number for number, _, _ in found]
         details = Details([], [], [due_ms for _, _, due_ms in found])
         messages = [message for _, message, _ in found]
@@ -226,8 +226,8 @@ class Reader:
     def _end(self, fetch: Fetch, where: str, first: int, last: int) -> int | None:
         """The last id that is within the limits of the fetch; None if all are."""
         query = (
-            "SELECT max(id), count(*), CAST(total(size) AS INTEGER) FROM ("
-            f"{where.replace('{}', 'id, size')} ORDER BY id LIMIT ?3)"
+            "SELECT max(id), count(*), CAST(total(size + length(header)) AS INTEGER) FROM ("
+            f"{where.replace('{}', 'id, size, header')} ORDER BY id LIMIT ?3)"
         )
         limit, is_too_much = min(FIRST_LOOK, fetch.messages_max), False
         while True:

@@ -340,6 +340,36 @@ def test_missing_messages_that_were_spilled_are_no_loss_of_kept_ones(harness: Ha
     assert (the(harness, "d").ready, the(harness, "d").kept) == (0, 1)
 
 
+@pytest.mark.parametrize("queue", ["d", "t"])
+def test_large_headers_count_as_large_bodies_do(harness: Harness, queue: str) -> None:
+    client = Client(harness)
+    for number in range(50):
+        headers = {"large": f"{number:0900}"}
+        client.send(publish_bytes(b"%d" % number, routing_key=queue, headers=headers))
+    assert the(harness, queue).backlog.behind > 40
+    assert harness.core.broker.memory.held <= WINDOW
+    client.tell(Basic.Consume(queue=queue, no_ack=True))
+    assert numbers(client) == list(range(50))
+    assert harness.core.broker.memory.held == 0
+
+
+def test_what_comes_back_is_held_in_memory_too(harness: Harness) -> None:
+    fill(harness, "t", 100)
+    client = Client(harness)
+    client.tell(Basic.Consume(queue="t"))
+    assert len(numbers(client)) == 100
+    assert harness.core.broker.memory.held == 0
+    client.link.close()
+    held = harness.core.broker.memory.held
+    assert held > 100 * 165
+    fill(harness, "t", 10, first=100)  # there is no room for them
+    assert harness.core.broker.memory.held == held
+    client = Client(harness)
+    client.tell(Basic.Consume(queue="t", no_ack=True))
+    assert numbers(client) == list(range(110))
+    assert harness.core.broker.memory.held == 0
+
+
 def test_a_message_that_cannot_be_delivered_does_not_stop_other_queues(harness: Harness) -> None:
     """It cannot come from a store; but whatever a bug is, it must not spread."""
     fill(harness, "d", 2)
@@ -353,7 +383,7 @@ def test_a_message_that_cannot_be_delivered_does_not_stop_other_queues(harness: 
     (fetch,) = harness.wanted
     found = harness.store.fetch(fetch)
     good = found.messages[0]
-    bad: Any = (good[0], None, good[2], True)
+    bad: Any = (None, good[1], good[2], True)
     answer = Fetched(found.numbers, [good, bad], [], found.read_below)
     harness.core.fetched(fetch, answer, harness.now)
     harness.settle()

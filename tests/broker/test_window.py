@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES as OVERHEAD
-from amqpd.broker.memory import Memory
+from amqpd.broker.memory import Memory, held_bytes
 from amqpd.broker.message import (
     BODY,
     PERSISTENT,
@@ -76,9 +75,9 @@ class Model:
     def put(self, count: int, size: int) -> None:
         first = self.backlog.next_number
         made = {number: message(number, size) for number in range(first, first + count)}
-        before, more = cost(self.window), cost(made)
+        before, more = cost(self.window) + cost(self.returned), cost(made)
         fits = not before or before + more <= self.memory.window()
-        _, at_hand = self.backlog.put([*made.values()], more - OVERHEAD * count)
+        _, at_hand = self.backlog.put([*made.values()], bodies_size([*made.values()]))
         assert at_hand == (fits and not self.behind and not self.lost)
         if at_hand:
             self.window |= made
@@ -189,7 +188,7 @@ class Model:
         if not self.is_harmed:  # it is not known how large that was which is missing
             there = self.returned | self.window | self.behind
             assert backlog.ready_bytes == bodies_size([*there.values()])
-        assert self.memory.held - self.others_hold == cost(self.window)
+        assert self.memory.held - self.others_hold == cost(self.window) + cost(self.returned)
         bodies = bodies_size([*self.window.values()])
         assert bodies <= self.memory.queue_max + PUT_MAX
 
@@ -215,7 +214,7 @@ def number_in(message: Message) -> int:
 
 
 def cost(messages: dict[int, Message]) -> int:
-    return bodies_size([*messages.values()]) + OVERHEAD * len(messages)
+    return held_bytes([*messages.values()], bodies_size([*messages.values()]))
 
 
 def count_kept(messages: dict[int, Message]) -> int:

@@ -3,6 +3,7 @@
 Calls may grow with reads, queues and commits; with messages they may not.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -26,11 +27,13 @@ def calls_of(action: Callable[[], Any]) -> int:
         nonlocal count
         count += event == "call"
 
+    gc.disable()  # whoever wants to know of collections is called then
     sys.setprofile(profile)
     try:
         action()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count
 
 

@@ -78,14 +78,15 @@ def check_answer(fetch: Fetch, answer: Fetched, kept: dict[int, Message]) -> Non
     assert answer.damaged == []
     assert got == wanted[: len(got)]
     assert [plain(each) for each in answer.messages] == [plain(kept[number]) for number in got]
-    sizes = [body_size(kept[number][HEADER]) for number in got]
+    headers = [kept[number][HEADER] for number in got]
+    sizes = [body_size(header) + len(header) for header in headers]
     assert len(got) <= fetch.messages_max
     assert sum(sizes) <= fetch.bytes_max or len(got) == 1
     assert got or not wanted
     read = [number for number in wanted if number < answer.read_below]
     assert read == got, "read_below says that more was read, or less"
     assert answer.read_below <= fetch.below
-    frames = sum(len(kept[number][BODY]) for number in wanted)
+    frames = sum(len(kept[number][HEADER]) + len(kept[number][BODY]) for number in wanted)
     if len(wanted) < fetch.messages_max and frames <= fetch.bytes_max:
         assert answer.read_below == max(fetch.below, 0), "all was wanted, and would have fitted"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqpd.broker.fetch import Fetched
-from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES
+from amqpd.broker.memory import held_bytes
 from amqpd.broker.message import HEADER, Message, bodies_size
 from amqpd.broker.queues.stream_arguments import ReadFrom, StreamFilter
 
@@ -40,7 +40,7 @@ class Block:
         self.messages = answer.messages
         self.below = answer.read_below
         self.place = 0
-        self.size = bodies_size(self.messages) + MESSAGE_OVERHEAD_BYTES * len(self.messages)
+        self.size = held_bytes(self.messages, bodies_size(self.messages))
 
     @property
     def left(self) -> int:

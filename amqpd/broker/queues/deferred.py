@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from amqpd.broker.deadlines import Alarm
 from amqpd.broker.fetch import Due, Fetch, Fetched
 from amqpd.broker.journal import CHOKED_S, Standing
-from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES
+from amqpd.broker.memory import held_alone
 from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.queues.terms import NO_TERMS
 
@@ -146,7 +146,7 @@ class Deferred:
 
     def _hold(self, waiting: Waiting) -> None:
         heappush(self._heap, waiting)
-        cost = body_bytes(waiting.message) + MESSAGE_OVERHEAD_BYTES
+        cost = held_alone(waiting.message)
         self._heap_bytes += cost
         self._broker.memory.held += cost
         if self._heap_bytes > 2 * self._heap_bytes_max() and len(self._heap) > 1:
@@ -160,7 +160,7 @@ class Deferred:
         self._heap.sort()
         kept, size, size_max = 0, 0, self._heap_bytes_max()
         for waiting in self._heap:
-            size += body_bytes(waiting.message) + MESSAGE_OVERHEAD_BYTES
+            size += held_alone(waiting.message)
             if kept and size > size_max:
                 break
             kept += 1
@@ -174,7 +174,7 @@ class Deferred:
 
     def _drop(self, gone: Sequence[Waiting]) -> None:
         """Messages are not in memory any more."""
-        sizes = [body_bytes(waiting.message) + MESSAGE_OVERHEAD_BYTES for waiting in gone]
+        sizes = [held_alone(waiting.message) for waiting in gone]
         self._heap_bytes -= sum(sizes)
         self._broker.memory.held -= sum(sizes)
 
@@ -260,7 +260,7 @@ class Deferred:
         self._horizon = horizon
         self._heap += taken
         heapify(self._heap)
-        cost = sum([body_bytes(each.message) + MESSAGE_OVERHEAD_BYTES for each in taken])
+        cost = sum([held_alone(each.message) for each in taken])
         self._heap_bytes += cost
         self._broker.memory.held += cost
         return self._miss(answer.damaged) if is_all else 0

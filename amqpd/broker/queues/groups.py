@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Journal
-from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, Memory
+from amqpd.broker.memory import Memory, held_alone
 from amqpd.broker.message import HEADER, Message, body_bytes
 from amqpd.broker.queues.fifo import Fifo, Placed
 from amqpd.broker.queues.window import Run
@@ -121,11 +121,11 @@ class Groups:
         heappush(self._free, seen)
 
     def _hold(self, message: Message, sign: int) -> None:
-        size = body_bytes(message)
+        cost = held_alone(message)
         self._held_messages += sign
-        self._held_bodies += sign * size
-        self._held += sign * (size + MESSAGE_OVERHEAD_BYTES)
-        self._memory.held += sign * (size + MESSAGE_OVERHEAD_BYTES)
+        self._held_bodies += sign * body_bytes(message)
+        self._held += sign * cost
+        self._memory.held += sign * cost
 
     def _group(self, message: Message) -> Any:
         """What the header says, whatever its type; None if it says nothing."""

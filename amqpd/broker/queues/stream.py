@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.journal import Journal, Standing
-from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, WINDOW_BYTES_MIN, Memory
+from amqpd.broker.memory import WINDOW_BYTES_MIN, Memory, held_bytes
 from amqpd.broker.message import Message
 from amqpd.broker.queues.compaction import Compaction, message_keys
 from amqpd.broker.queues.cursor import Cursor, Read
@@ -142,7 +142,7 @@ class Stream:
         self.next_number += count
         self.kept += count
         self.kept_bytes += size
-        self._append(first, messages, size + MESSAGE_OVERHEAD_BYTES * count, now_ms)
+        self._append(first, messages, held_bytes(messages, size), now_ms)
         for segment in self._segments.came(first, messages, size, now_ms, self._retention):
             self._journal.fill(self, segment)
         self._retain(now_ms)

@@ -17,7 +17,7 @@ from math import inf
 from typing import NamedTuple
 
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, Memory
+from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, Memory, headers_size, held_alone
 from amqpd.broker.message import PERSISTENT, Message, bodies_size
 
 # A chunk grows by small batches up to this many messages or bytes, and so does what one take hands
@@ -49,14 +49,22 @@ class Run(NamedTuple):
 
 
 class Chunk:
-    """A part of the window; `size` is that of the bodies."""
+    """A part of the window.
 
-    __slots__ = ("messages", "numbers", "size")
+    Attributes:
+        size: of the bodies.
+        headers: the size of the headers, about.
+    """
 
-    def __init__(self, numbers: Sequence[int], messages: list[Message], size: int) -> None:
+    __slots__ = ("headers", "messages", "numbers", "size")
+
+    def __init__(
+        self, numbers: Sequence[int], messages: list[Message], size: int, headers: int
+    ) -> None:
         self.numbers = numbers
         self.messages = messages
         self.size = size
+        self.headers = headers
 
 
 class Purged(NamedTuple):
@@ -184,7 +192,8 @@ class Window:
         self.next_number += count
         self.ready += count
         self.ready_bytes += size
-        cost = size + MESSAGE_OVERHEAD_BYTES * count
+        headers = headers_size(messages)
+        cost = size + headers + MESSAGE_OVERHEAD_BYTES * count
         if self.behind or (self.window_bytes and self.window_bytes + cost > self._memory.window()):
             if not self.behind:
                 self.behind_from = first
@@ -207,20 +216,27 @@ class Window:
             last.numbers = range(numbers.start, first + count)
             last.messages += messages
             last.size += size
+            last.headers += headers
         else:
-            self._append(range(first, first + count), messages, size)
+            self._append(range(first, first + count), messages, size, headers)
         return first, True
 
-    def _append(self, numbers: Sequence[int], messages: list[Message], size: int) -> None:
+    def _append(
+        self, numbers: Sequence[int], messages: list[Message], size: int, headers: int
+    ) -> None:
         """New chunks, each with about as many bytes as a chunk may have."""
         pieces = max(-(-len(messages) // PUT_MESSAGES_MAX), -(-size // PUT_BYTES_MAX))
         if pieces <= 1:
-            self._window.append(Chunk(numbers, messages, size))
+            self._window.append(Chunk(numbers, messages, size, headers))
             return
         step = -(-len(messages) // pieces)
         for start in range(0, len(messages), step):
             part = messages[start : start + step]
-            self._window.append(Chunk(numbers[start : start + step], part, bodies_size(part)))
+            share = headers * len(part) // (len(messages) - start)
+            headers -= share
+            self._window.append(
+                Chunk(numbers[start : start + step], part, bodies_size(part), share)
+            )
 
     def _hold(self, cost: int) -> None:
         self.window_bytes += cost
@@ -236,14 +252,16 @@ class Window:
         numbers = chunk.numbers
         if len(numbers) <= limit:
             self._window.popleft()
-            taken, size = chunk.messages, chunk.size
+            taken, size, headers = chunk.messages, chunk.size, chunk.headers
         else:
+            headers = chunk.headers * limit // len(numbers)
             numbers, chunk.numbers = numbers[:limit], numbers[limit:]
             taken = chunk.messages[:limit]
             del chunk.messages[:limit]
             size = bodies_size(taken)
             chunk.size -= size
-        cost = size + MESSAGE_OVERHEAD_BYTES * len(taken)
+            chunk.headers -= headers
+        cost = size + headers + MESSAGE_OVERHEAD_BYTES * len(taken)
         self.window_bytes -= cost
         self._memory.held -= cost
         self.ready -= len(taken)
@@ -258,6 +276,7 @@ class Window:
         messages = [message for _, message in taken]
         self.ready -= count
         self.ready_bytes -= bodies_size(messages)
+        self._hold(-sum(map(held_alone, messages)))
         return Run([number for number, _ in taken], messages, True)
 
     def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
@@ -268,8 +287,10 @@ class Window:
         else:
             for delivery in deliveries:
                 heappush(self._returned, delivery)
+        messages = [message for _, message in deliveries]
         self.ready += len(deliveries)
-        self.ready_bytes += bodies_size([message for _, message in deliveries])
+        self.ready_bytes += bodies_size(messages)
+        self._hold(sum(map(held_alone, messages)))
 
     def purge(self) -> Purged:
         """Removes all ready messages, and forgets what is being fetched."""
@@ -355,9 +376,9 @@ class Window:
             if numbers[start] < self._seen_below <= numbers[end - 1]:
                 end = start + sum([number < self._seen_below for number in numbers[start:end]])
             part = messages[start:end]
-            size = bodies_size(part)
-            self._hold(size + MESSAGE_OVERHEAD_BYTES * len(part))
-            self._append(numbers[start:end], part, size)
+            size, headers = bodies_size(part), headers_size(part)
+            self._hold(size + headers + MESSAGE_OVERHEAD_BYTES * len(part))
+            self._append(numbers[start:end], part, size, headers)
             start = end
 
 
