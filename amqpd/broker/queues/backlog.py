@@ -36,6 +36,10 @@ class Backlog(Protocol):
         """How many of them are in memory and may be taken now."""
 
     @property
+    def can_drop(self) -> bool:
+        """Whether the message that goes first is in memory, so that it can be dropped."""
+
+    @property
     def behind(self) -> int:
         """How many of them are in the store alone."""
 

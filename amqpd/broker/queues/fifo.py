@@ -102,6 +102,11 @@ class Fifo:
         return self.window.ready - self.window.behind
 
     @property
+    def can_drop(self) -> bool:
+        """Whether the message that goes first is in memory."""
+        return self.at_hand > 0
+
+    @property
     def behind(self) -> int:
         """How many of them are in the store alone."""
         return self.window.behind

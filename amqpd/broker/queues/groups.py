@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -54,6 +54,8 @@ class Groups:
         self._memory = memory
         self._free: list[Seen] = []  # a heap
         self._parked: dict[Any, deque[Seen]] = {}  # of each group that has a first message
+        # Heads of what is parked, the lowest first, and heads that are none any more.
+        self._parked_heads: list[tuple[int, Any]] = []
         self._group_of: dict[int, Any] = {}  # of the first message of each group, by its number
         self._held = self._held_messages = self._held_bodies = 0
         self._last: tuple[bytes, Any] = (b"", None)
@@ -110,9 +112,33 @@ class Groups:
             if group is None:
                 heappush(self._free, seen)
             elif group in self._parked:
-                self._parked[group].append(seen)
+                self._park(group, seen)
             else:
                 self._lead(group, seen)
+
+    def _park(self, group: Any, seen: Seen) -> None:
+        """A message stands behind the first one of its group."""
+        parked = self._parked[group]
+        parked.append(seen)
+        if len(parked) == 1:
+            self._note_head(group, parked)
+
+    def _note_head(self, group: Any, parked: deque[Seen]) -> None:
+        heappush(self._parked_heads, (parked[0].number, group))
+        if len(self._parked_heads) > 2 * len(self._parked) + 64:
+            heads = [(each[0].number, name) for name, each in self._parked.items() if each]
+            heapify(heads)
+            self._parked_heads = heads
+
+    def _first_parked(self) -> tuple[int, Any] | None:
+        """The lowest of the parked messages and its group; None if there is none."""
+        while self._parked_heads:
+            number, group = self._parked_heads[0]
+            parked = self._parked.get(group)
+            if parked and parked[0].number == number:
+                return number, group
+            heappop(self._parked_heads)
+        return None
 
     def _lead(self, group: Any, seen: Seen) -> None:
         """A message is the first one of its group."""
@@ -155,24 +181,55 @@ class Groups:
             ticket if ticket > self._journal.committed else 0,
         )
 
+    @property
+    def can_drop(self) -> bool:
+        """Whether the message that came first is in memory, free or parked."""
+        return self.at_hand > 0 or self._held_messages > 0
+
     def drop(self, limit: int) -> Run:
-        """Removes at least one and at most `limit` of the messages that go first, for good."""
-        run = self.take(limit)
-        self.settle(run.numbers, run.messages)
-        return run
+        """Removes at least one and at most `limit` of the messages that came first, for good, also
+        where their groups are busy."""
+        dropped: list[Seen] = []
+        while self.can_drop and len(dropped) < limit:
+            dropped.append(self._pop_first())
+        numbers = [seen.number for seen in dropped]
+        messages = [seen.message for seen in dropped]
+        self._line.settle(numbers, messages)
+        return Run(numbers, messages, False)
+
+    def _pop_first(self) -> Seen:
+        parked = self._first_parked()
+        if parked is not None and not (self._free and self._free[0].number < parked[0]):
+            behind = self._parked[parked[1]]
+            seen = behind.popleft()
+            if behind:
+                self._note_head(parked[1], behind)
+        else:
+            seen = heappop(self._free)
+            self._pass_on(seen.number)
+        self._hold(seen.message, -1)
+        return seen
+
+    def _first(self) -> int | None:
+        """The number of the message that came first; None if it is not in memory."""
+        if not self.can_drop:
+            return None
+        parked = self._first_parked()
+        numbers = [seen.number for seen in self._free[:1]] + ([parked[0]] if parked else [])
+        return min(numbers)
 
     def overdue(self, deadlines: Mapping[int, float], now: float, limit: int) -> Run | None:
-        """Removes a message that goes first and whose deadline has passed; None if there is none.
+        """Removes the message that came first if its deadline has passed; None if it has not.
 
         There may be more of them.
         """
-        if not self.at_hand or deadlines.get(self._free[0].number, inf) > now:
-            return None
-        return self.drop(1)
+        first = self._first()
+        return None if first is None or deadlines.get(first, inf) > now else self.drop(1)
 
     def first_deadline(self, deadlines: Mapping[int, float]) -> float | None:
-        """The deadline of the message that goes first; None if it has none or is not in memory."""
-        return deadlines.get(self._free[0].number) if self.at_hand else None
+        """The deadline of the message that came first; None if it has none or is not in memory."""
+        first = self._first()
+        return None if first is None else deadlines.get(first)
 
     def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
         """Messages that were handed out are the first ones of their groups again."""
@@ -184,15 +241,21 @@ class Groups:
     def settle(self, numbers: Sequence[int], messages: Sequence[Message]) -> None:
         """Messages that were taken are gone for good: those parked behind them are free."""
         for number in numbers:
-            group = self._group_of.pop(number, None)
-            if group is None:
-                continue
-            parked = self._parked[group]
-            if parked:
-                self._lead(group, parked.popleft())
-            else:
-                del self._parked[group]
+            self._pass_on(number)
         self._line.settle(numbers, messages)
+
+    def _pass_on(self, number: int) -> None:
+        """A message is gone: if it was the first one of its group, the next one is."""
+        group = self._group_of.pop(number, None)
+        if group is None:
+            return
+        parked = self._parked[group]
+        if parked:
+            self._lead(group, parked.popleft())
+            if parked:
+                self._note_head(group, parked)
+        else:
+            del self._parked[group]
 
     def purge(self) -> tuple[int, list[Sequence[int]]]:
         """Removes all ready messages; how many, and their numbers."""

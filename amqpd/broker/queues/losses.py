@@ -190,7 +190,7 @@ class Losses:
         queue, backlog = self._queue, self._queue.backlog
         if queue.expiry.deadlines and not self.expire(self._broker.now):
             return
-        while backlog.at_hand and (
+        while backlog.can_drop and (
             excess := queue.terms.excess(backlog.ready, backlog.ready_bytes)
         ):
             if not self.may_go_on:

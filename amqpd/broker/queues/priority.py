@@ -66,6 +66,11 @@ class Priority:
         return 0 if first is None else first.at_hand
 
     @property
+    def can_drop(self) -> bool:
+        """Whether the message that goes first is in memory."""
+        return self.at_hand > 0
+
+    @property
     def behind(self) -> int:
         """How many are in the store alone."""
         return sum([line.window.behind for line in self.lines])

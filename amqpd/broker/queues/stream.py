@@ -122,6 +122,11 @@ class Stream:
         return self.kept
 
     @property
+    def can_drop(self) -> bool:
+        """Nothing is dropped one by one."""
+        return False
+
+    @property
     def behind(self) -> int:
         """How many consumers wait for the store, or soon will; and one, if it is to be looked for
         superseded messages."""
