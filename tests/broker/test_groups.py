@@ -96,6 +96,51 @@ def test_each_group_goes_in_order_and_one_message_at_a_time(store: Store, seed: 
     assert_nothing_is_left(harness)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_limit_drops_what_came_first_and_each_group_keeps_its_order(
+    store: Store, seed: int
+) -> None:
+    random = Random(seed)
+    groups, limit = random.choice((1, 3, 40)), 10
+    harness = started(store)
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="dead"))
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    arguments = {**ARGUMENTS, "x-max-length": limit, **dead}
+    client.ask(Queue.Declare(queue="q", durable=True, arguments=arguments))
+    client.tell(Basic.Consume(queue="dead", no_ack=True))
+    workers = [Worker(harness, random.choice((1, 3, 20))) for _ in range(2)]
+    queue = harness.core.broker.vhosts["/"].queues["q"]
+    waiting: list[int] = []  # published and neither delivered nor dropped
+    done = 0
+    for number in range(300):
+        headers = {"x-group-id": f"g{number % groups}"}
+        client.send(
+            publish_bytes(b"%d" % number, routing_key="q", headers=headers, delivery_mode=2)
+        )
+        waiting.append(number)
+        for worker in workers:
+            for came in worker.listen():
+                assert came == next(each for each in waiting if each % groups == came % groups)
+                waiting.remove(came)
+        for body in client.bodies():
+            assert int(body) == waiting.pop(0), "what came first is dropped first"
+            done += 1
+        assert queue.ready == len(waiting) <= limit
+        busy = [worker for worker in workers if worker.unsettled]
+        if busy and random.random() < 0.6:
+            worker = random.choice(busy)
+            worker.settle(random.randrange(len(worker.unsettled)), requeue=False)
+            done += 1
+    for worker in workers * 20:
+        worker.listen()
+        while worker.unsettled:
+            worker.settle(0, requeue=False)
+            done += 1
+    assert done == 300
+    assert_nothing_is_left(harness)
+
+
 def assert_nothing_is_left(harness: Harness) -> None:
     backlog: Any = harness.core.broker.vhosts["/"].queues["q"].backlog
     assert (backlog.ready, backlog.ready_bytes, backlog.window_bytes) == (0, 0, 0)
