@@ -146,6 +146,7 @@ class Changes:
         returned: how often kept messages were delivered and came back, by number.
         damaged: numbers of kept messages that the store does not have as they were written.
         dropped: first and last numbers of ranges that are gone as a whole (purge).
+        unspilled: numbers of spilled messages that are gone.
         unspilled_below: spilled messages with smaller numbers are in memory again, or gone.
         keys: of messages, by which duplicates of them are known; None to forget them.
         full: segments of a stream that are full.
@@ -169,6 +170,7 @@ class Changes:
         "settled",
         "spilled",
         "standing",
+        "unspilled",
         "unspilled_below",
     )
 
@@ -185,6 +187,7 @@ class Changes:
         self.keys: dict[str, Known | None] = {}
         self.full: list[Segment] = []
         self.places: dict[str, int | None] = {}
+        self.unspilled: list[int] = []
         self.unspilled_below = 0
         self.marked = False
         self.standing: Standing | None = None
@@ -200,6 +203,7 @@ class Changes:
             or self.returned
             or self.damaged
             or self.marked
+            or self.unspilled
             or self.unspilled_below
             or self.places
             or self.keys
@@ -333,6 +337,12 @@ class Journal:
         changes.unspilled_below = below
         for number in [each for each in changes.spilled if each < below]:
             del changes.spilled[number]
+
+    def settle_spilled(self, line: Line, numbers: list[int]) -> None:
+        """Spilled messages are gone."""
+        changes = self._of(line)
+        forget = changes.spilled.pop
+        changes.unspilled += [number for number in numbers if forget(number, None) is None]
 
     def know(self, line: Line, key: str, known: Known | None) -> None:
         """The key of a message is known from now on, or not any more."""

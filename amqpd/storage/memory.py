@@ -219,8 +219,10 @@ class MemoryStore:
         spilled = self.spilled.setdefault(queue_id, {})
         spilled.update(changes.spilled)
         below = changes.unspilled_below
-        for number in [*takewhile(lambda each: each < below, spilled)]:  # they come in order
-            del spilled[number]
+        # They come in order.
+        gone = [*changes.unspilled, *takewhile(lambda each: each < below, spilled)]
+        for number in gone:
+            spilled.pop(number, None)
             dates.pop(number, None)
             self.due_ms.get(queue_id, {}).pop(number, None)
         if not spilled:

@@ -78,7 +78,7 @@ def small_batch(batch: Batch) -> Values | None:
     few = len(changes.added) <= MESSAGES_MAX and len(changes.settled) <= MESSAGES_MAX
     if standing is None or not few:
         return None
-    if changes.spilled or changes.unspilled_below:
+    if changes.spilled or changes.unspilled or changes.unspilled_below:
         return None
     if changes.returned or changes.damaged or changes.dropped:
         return None

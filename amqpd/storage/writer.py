@@ -138,7 +138,7 @@ class Writer:
         changed = [
             (queue_id, changes)
             for queue_id, changes in batch.changes.items()
-            if changes.spilled or changes.unspilled_below
+            if changes.spilled or changes.unspilled or changes.unspilled_below
         ]
         if not removed and not changed:
             return
@@ -147,6 +147,8 @@ class Writer:
                 self._drop("scratch", *queue_ids(each.queue_id, each.lines))
             for queue_id, changes in changed:
                 self._spill(queue_id, changes, batch.wall_ms)
+                if changes.unspilled:
+                    self._delete("scratch", queue_id, changes.unspilled)
                 if changes.unspilled_below:
                     last = row_id(queue_id, changes.unspilled_below) - 1
                     self._drop("scratch", row_id(queue_id, 0), last)
@@ -240,7 +242,7 @@ class Writer:
         if changes.damaged:
             self._set_aside(queue_id, changes.damaged, wall_ms)
         if changes.settled:
-            self._delete(queue_id, changes.settled)
+            self._delete("main", queue_id, changes.settled)
         for first, last in changes.dropped:
             self._drop("main", row_id(queue_id, first), row_id(queue_id, last))
         if changes.standing is not None:
@@ -389,16 +391,16 @@ class Writer:
                     shared[key] = self._last_body_id
         return shared
 
-    def _delete(self, queue_id: int, numbers: list[int]) -> None:
+    def _delete(self, schema: str, queue_id: int, numbers: list[int]) -> None:
         numbers = sorted(numbers)
         if numbers[-1] - numbers[0] == len(numbers) - 1:
             self._execute(
-                "DELETE FROM main.stored WHERE id BETWEEN ? AND ?",
+                f"DELETE FROM {schema}.stored WHERE id BETWEEN ? AND ?",
                 (row_id(queue_id, numbers[0]), row_id(queue_id, numbers[-1])),
             )
         else:
             self._execute(
-                f"DELETE FROM main.stored WHERE id {_LISTED}", (_listed(queue_id, numbers),)
+                f"DELETE FROM {schema}.stored WHERE id {_LISTED}", (_listed(queue_id, numbers),)
             )
 
     def _set_aside(self, queue_id: int, numbers: list[int], wall_ms: int) -> None:

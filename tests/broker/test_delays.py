@@ -220,3 +220,23 @@ def test_a_message_that_does_not_come_to_its_queue_is_not_confirmed() -> None:
     lines.update(dict.fromkeys(set(range(QUEUE_IDS)) - set(lines), next(iter(lines.values()))))
     client.publish(b"a", routing_key="p", headers={"x-delay": 100}, delivery_mode=2)
     assert [told.method.name for told in client.heard()] == ["Connection.Close"]
+
+
+def test_what_was_delivered_of_a_transient_exchange_leaves_the_scratch_file() -> None:
+    store = MemoryStore()
+    harness = Harness(store=store)
+    client = Client(harness)
+    arguments = {"x-delayed-type": "fanout"}
+    client.ask(
+        Exchange.Declare(exchange="x", exchange_type="x-delayed-message", arguments=arguments)
+    )
+    for delay in (1000, 2000, 3000):
+        client.send(publish_bytes(exchange="x", headers={"x-delay": delay}) * 10)
+    harness.commit()
+    left = []
+    for _ in range(3):
+        left.append(sum(map(len, store.spilled.values())))
+        harness.wait(1)
+        harness.commit()
+    assert left == [30, 20, 10]
+    assert not store.spilled

@@ -74,6 +74,7 @@ def plain(batch: Batch) -> Any:
             each.settled,
             each.returned,
             each.dropped,
+            each.unspilled,
             each.unspilled_below,
             each.standing,
         )

@@ -211,6 +211,7 @@ class Writing:
         self._kept: dict[int, set[int]] = {}
         self._next = dict.fromkeys(QUEUES, 1)
         self._unspilled_below = 1
+        self._spilled: set[int] = set()
         self._ticket = 0
 
     def batch(self) -> Batch:
@@ -279,9 +280,13 @@ class Writing:
 
     def _spilled_changes(self, queue_id: int) -> Changes:
         changes = changed(None, spilled=self._new(queue_id, 1))
+        self._spilled |= changes.spilled.keys()
+        changes.unspilled = self._some(self._spilled - changes.spilled.keys())
+        self._spilled.difference_update(changes.unspilled)
         if self._chance(3):
             below = st.integers(self._unspilled_below, self._next[queue_id])
             changes.unspilled_below = self._unspilled_below = self._draw(below)
+            self._spilled = {each for each in self._spilled if each >= self._unspilled_below}
         return changes
 
 

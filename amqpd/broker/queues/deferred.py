@@ -202,10 +202,8 @@ class Deferred:
         self.waiting -= len(due)
         self._bytes -= sum([body_bytes(waiting.message) for waiting in due])
         journal = self._broker.journal
-        if self.durable:
-            journal.settle(self, [waiting.number for waiting in due])
-        elif not self.waiting:
-            journal.unspill(self, self.next_number)
+        gone = journal.settle if self.durable else journal.settle_spilled
+        gone(self, [waiting.number for waiting in due])
 
     def _look_again(self, earliest: float = 0) -> None:
         """Has the line touched when the next message is due, and not before a time."""
