@@ -68,7 +68,7 @@ def run_kind(seed: int, disk: Disk) -> None:
         with no_internal_error():
             simulation.run(3)
     except AssertionError as error:
-        error.add_note(f"KindSimulation({seed}, {type(disk).__name__}), {simulation.kind}")
+        error.add_note(f"KindSimulation({seed}, {type(disk).__name__}), {simulation.arguments}")
         raise
     finally:
         simulation.disk.close()
