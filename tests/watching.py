@@ -11,13 +11,16 @@ class _Bugs(logging.Handler):
         self.found: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "internal error":
+        if record.msg == "internal error" or record.msg.startswith("messages are damaged"):
             self.found.append(record)
 
 
 @contextmanager
 def no_internal_error() -> Iterator[None]:
-    """Fails if the broker meets an internal error (541): a bug, whatever a client has sent."""
+    """Fails if the broker meets an internal error (541) or misses messages.
+
+    That is a bug, whatever a client has sent.
+    """
     bugs = _Bugs()
     log = logging.getLogger("amqpd")
     log.addHandler(bugs)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watching import no_internal_error
 
 from amqpd.broker.broker import QUEUE_IDS
 from amqpd.broker.queues.deferred import HEAP_SHARE
@@ -240,3 +241,32 @@ def test_what_was_delivered_of_a_transient_exchange_leaves_the_scratch_file() ->
         harness.commit()
     assert left == [30, 20, 10]
     assert not store.spilled
+
+
+def test_what_is_purged_stays_gone_though_the_disk_has_it_still() -> None:
+    harness = Harness(TINY)
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q", durable=True, arguments={"x-delayed": True}))
+    harness.commit()
+
+    def publish(delay: int, *numbers: int) -> None:
+        for number in numbers:
+            headers = {"x-delay": delay + number}
+            body = b"%d." % number + bytes(1000)
+            client.send(publish_bytes(body, routing_key="q", delivery_mode=2, headers=headers))
+
+    publish(5000, *range(100))
+    harness.commits = False
+    client.tell(Queue.Purge(queue="q"))
+    publish(1000, *range(100, 140))
+    line = harness.core.broker.vhosts["/"].queues["q"].waiting_line
+    assert line is not None
+    with no_internal_error():
+        harness.wait(1.2)  # what is due next is read back, and what the purge has not reached yet
+        harness.commits = True
+        harness.commit()
+        client.tell(Basic.Consume(queue="q", no_ack=True))
+        harness.wait(9)
+        found = [int(body.split(b".")[0]) for body in client.bodies()]
+    assert found == list(range(100, 140))
+    assert line.waiting == 0

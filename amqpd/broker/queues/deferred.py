@@ -93,6 +93,7 @@ class Deferred:
         self._heap: list[Waiting] = []
         self._heap_bytes = 0
         self._behind = found.messages
+        self._first_number = 1
         # Those in the heap are due before this one or with it, those behind it after it.
         self._horizon: tuple[float, float] = (-1, -1) if self._behind else LAST
         self._fetch: Fetch | None = None
@@ -250,6 +251,8 @@ class Deferred:
         }
         read = [waiting[:2] for waiting in found.values()]
         found |= {waiting.number: waiting for waiting in self._meanwhile}
+        # What was purged may have been there still when it was read, or was on its way.
+        found = {number: each for number, each in found.items() if number >= self._first_number}
         self._meanwhile = []
         before = self._horizon
         horizon = LAST if is_all else max(read, default=before)
@@ -296,6 +299,7 @@ class Deferred:
         self._drop(self._heap)
         self._heap, self._meanwhile = [], []
         self.waiting = self._behind = self._bytes = 0
+        self._first_number = self.next_number
         self._horizon = LAST
         self._fetch = None
         self._look_again()
