@@ -2,7 +2,8 @@
 
 Nothing is noted for a delivery. While a channel has unsettled ones it is looked at from time to
 time, and remembered which delivery tag was the last one then: so it is known within LOOKS_PER_TIME
-of the time allowed how old the others are, and a delivery is timed out that much too late at most.
+of the time allowed (or LOOK_S_MIN) how old the others are, and a delivery is timed out that much
+too late at most.
 
 What happens then: the channel is closed, or the consumer cancelled, as in RabbitMQ; or, where
 `x-ack-timeout` says so, which is amqpd's own (docs/LIMITS.md), the delivery just goes back. There a
@@ -33,6 +34,7 @@ EXTEND: Final = "amq.ack-timeout.extend"
 EXTENDED: Final = "x-delivery-tags"
 
 LOOKS_PER_TIME: Final = 10
+LOOK_S_MIN: Final = 0.01
 LOOK_S_MAX: Final = 60.0
 ROUNDING_S: Final = 1e-6  # a look that is early by so much would leave it to the next one
 LOOKS_MAX: Final = 1024  # remembered; of more, every second one is forgotten
@@ -71,7 +73,7 @@ class AckTimeout:
 
     def _wait(self) -> None:
         broker = self._channel.session.broker
-        wait_s = min(self.shortest_s / LOOKS_PER_TIME, LOOK_S_MAX)
+        wait_s = min(max(self.shortest_s / LOOKS_PER_TIME, LOOK_S_MIN), LOOK_S_MAX)
         self._alarm = broker.deadlines.at(broker.now + wait_s, self._look)
 
     def stop(self) -> None:

@@ -169,6 +169,21 @@ def test_all_that_was_not_acknowledged_comes_back_in_order_after_a_crash(store: 
     assert_nothing_is_left(again)
 
 
+def test_what_stood_behind_its_group_is_not_redelivered_after_a_stop(store: Store) -> None:
+    harness = started(store)
+    fill(harness, 1, 5)
+    worker = Worker(harness, 1)
+    assert worker.listen() == [0]
+    worker.settle(0, requeue=False)
+    worker.client.link.close()
+    harness.core.stopped()
+    harness.commit()
+    client = Client(started(store))
+    client.tell(Basic.Consume(queue="q", no_ack=True))
+    told = [each.method for each in client.heard() if isinstance(each.method, Basic.Deliver)]
+    assert [each.redelivered for each in told] == [True, False, False, False]
+
+
 def test_groups_cost_nothing_when_they_are_idle(store: Store) -> None:
     harness = started(store)
     fill(harness, 1000, 1000)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from amqpd import errors
 from amqpd.broker.exchanges.binding import Destination
 from amqpd.broker.exchanges.fanout import Fanout
-from amqpd.broker.message import Message, body_bytes
+from amqpd.broker.message import Message, bodies_size, body_bytes
 from amqpd.broker.queues.terms import NO_TERMS
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.erlang import binary
@@ -43,7 +43,9 @@ class History:
     terms = NO_TERMS
 
     def __init__(self, length: int) -> None:
-        self.messages: deque[Message] = deque(maxlen=length)
+        self.messages: deque[Message] = deque()
+        self._length = length
+        self._size = 0
         self.inbox: list[Message] = []
         self.inbox_bytes = 0
         self.inbox_expires = False
@@ -62,9 +64,11 @@ class History:
         """Takes the inbox; what is too old goes."""
         messages, self.inbox, self.inbox_bytes = self.inbox, [], 0
         self.messages.extend(messages)
-        size = sum(map(body_bytes, self.messages))
-        while size > HISTORY_BYTES_MAX and len(self.messages) > 1:
-            size -= body_bytes(self.messages.popleft())
+        self._size += bodies_size(messages)
+        while len(self.messages) > max(1, self._length) or (
+            self._size > HISTORY_BYTES_MAX and len(self.messages) > 1
+        ):
+            self._size -= body_bytes(self.messages.popleft())
 
     def dispatch(self) -> None:
         """Nobody takes from it."""

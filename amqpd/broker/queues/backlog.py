@@ -86,3 +86,6 @@ class Backlog(Protocol):
 
         None if it is not wanted any more.
         """
+
+    def stopped(self) -> None:
+        """The broker stops and nothing is unacknowledged."""

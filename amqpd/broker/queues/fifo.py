@@ -288,8 +288,12 @@ class Fifo:
 
     def stopped(self) -> None:
         """The broker stops and nothing is unacknowledged: the mark can be exact."""
-        if self.durable and self._handed_out.below != self.window.head:
-            self._handed_out.below = self.window.head
+        self.handed_out_below(self.window.head)
+
+    def handed_out_below(self, number: int) -> None:
+        """None with this number or a larger one was handed out."""
+        if self.durable and self._handed_out.below != number:
+            self._handed_out.below = number
             self._journal.mark(self)
 
 

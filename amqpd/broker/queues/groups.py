@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -274,3 +275,14 @@ class Groups:
     def fetched(self, fetch: Fetch, answer: Fetched) -> tuple[Placed, int] | None:
         """The answer to a fetch: what came into memory, and how many messages are lost."""
         return self._line.fetched(fetch, answer)
+
+    def stopped(self) -> None:
+        """The broker stops and nothing is unacknowledged: what was looked at and not handed out is
+        as new as it was, as far as one mark can say so."""
+        seen = [*self._free, *chain.from_iterable(self._parked.values())]
+        if not seen:
+            self._line.stopped()
+            return
+        first = min(each.number for each in seen)
+        handed_out = [each.number + 1 for each in seen if each.redelivered]
+        self._line.handed_out_below(max(handed_out, default=first))

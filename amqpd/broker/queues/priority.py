@@ -161,6 +161,11 @@ class Priority:
             numbers += gone
         return total, numbers
 
+    def stopped(self) -> None:
+        """The broker stops and nothing is unacknowledged."""
+        for line in self.lines:
+            line.stopped()
+
     # --- what stands behind the windows -----------------------------------------------------------
 
     def fetched(self, fetch: Fetch, answer: Fetched) -> tuple[Placed, int] | None:

@@ -551,5 +551,4 @@ class Queue:
 
     def stopped(self) -> None:
         """The broker stops and nothing is unacknowledged."""
-        for line in self.backlog.lines:
-            line.stopped()
+        self.backlog.stopped()

@@ -201,7 +201,9 @@ class Stream:
         if not gone:
             return
         below = gone[-1].below
-        self.kept -= min(self.kept, below - self.first_number)
+        damaged = {each for each in self._damaged if each < below}  # they do not count any more
+        self._damaged -= damaged
+        self.kept -= min(self.kept, below - self.first_number - len(damaged))
         self.kept_bytes -= sum([segment.bytes for segment in gone])
         self._journal.drop(self, [(self.first_number, below - 1)])
         self.first_number = below
