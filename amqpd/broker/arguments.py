@@ -6,7 +6,7 @@ Texts and order as in RabbitMQ: `invalid arg 'x' for queue 'q' in vhost '/': {wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import inf, nextafter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqpd import errors
@@ -32,18 +32,22 @@ SEGMENT_SIZE = "x-stream-max-segment-size-bytes"
 SEGMENT_BYTES_MAX = 3_000_000_000
 FILTER_SIZE = "x-stream-filter-size-bytes"
 DELAYED_RETRIES = ("disabled", "all", "failed", "returned")
+AT_LEAST_ONE = "1 or more"
+MILLISECONDS = "milliseconds, 1 or more"
 QUEUE_TYPES = ("classic", "quorum", "stream")
 
 
 class Argument(NamedTuple):
     """One known argument: the field types it may have, and what is wrong with a value, if so.
 
-    `kinds` are the queue types that know it; another type of queue refuses it.
+    `kinds` are the queue types that know it; another type of queue refuses it. `words` say what one
+    may be that RabbitMQ does not have.
     """
 
     types: frozenset[bytes]
     check: Check
     kinds: tuple[str, ...] = QUEUE_TYPES
+    words: str = ""
 
 
 def _anything(value: Any, arguments: Values) -> str | None:
@@ -92,16 +96,12 @@ def _without_retention(value: int, arguments: Values) -> str | None:
     for other in ("x-max-age", "x-max-length-bytes"):
         if other in arguments:
             return f'"it goes with no {other}"'
-    return _positive(value, arguments)
+    return _between(1, inf, AT_LEAST_ONE)(value, arguments)
 
 
 def _no_priorities(value: bool, arguments: Values) -> str | None:
     mixed = value and arguments.get("x-max-priority")
     return '"groups keep their order and go with no x-max-priority"' if mixed else None
-
-
-def _above_zero(value: float, arguments: Values) -> str | None:
-    return None if 0 < value < inf else f'"expected a number above 0, got {value}"'
 
 
 def _limit(value: Any, arguments: Values) -> str | None:
@@ -112,10 +112,9 @@ def _limit(value: Any, arguments: Values) -> str | None:
 
 
 def _between(least: float, most: float, words: str) -> Check:
-    """For arguments that RabbitMQ does not have."""
-
     def check(value: Any, arguments: Values) -> str | None:
-        return None if least <= value <= most else f'"expected {words}, got {value}"'
+        fits = least <= value <= most and value != inf
+        return None if fits else f'"expected {words}, got {value}"'
 
     return check
 
@@ -127,6 +126,16 @@ def _one_of(why: str, *allowed: str) -> Check:
         return None if value in allowed else why.format(value)
 
     return check
+
+
+def _switch(check: Check = _anything, kinds: tuple[str, ...] = ("classic", "quorum")) -> Argument:
+    return Argument(BOOLEAN_TYPES, check, kinds, "true or false")
+
+
+def _number(
+    words: str, least: float, most: float = inf, types: frozenset[bytes] = INTEGER_TYPES
+) -> Argument:
+    return Argument(types, _between(least, most, words), ("classic", "quorum"), words)
 
 
 _CLASSIC = ("classic",)
@@ -164,23 +173,19 @@ TABLE: dict[str, Argument] = {
         STRING_TYPES,
         _one_of("invalid_queue_locator_arg", "client-local", "balanced", *OLD_LOCATORS),
     ),
-    "x-delayed": Argument(BOOLEAN_TYPES, _anything, _CLASSIC_QUORUM),
-    "x-retry-max": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
-    "x-retry-min-delay": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
-    "x-retry-max-delay": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
-    "x-retry-multiplier": Argument(
-        NUMBER_TYPES, _between(1, 100, "a number from 1 to 100"), _CLASSIC_QUORUM
-    ),
-    "x-retry-jitter": Argument(
-        NUMBER_TYPES, _between(0, 1, "a number from 0 to 1"), _CLASSIC_QUORUM
-    ),
-    "x-ack-timeout": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
-    "x-message-groups": Argument(BOOLEAN_TYPES, _no_priorities, _CLASSIC),
-    "x-message-deduplication": Argument(BOOLEAN_TYPES, _anything, _CLASSIC_QUORUM),
-    SIZE: Argument(INTEGER_TYPES, _between(1, SIZE_MAX, f"1 to {SIZE_MAX}"), _CLASSIC_QUORUM),
-    TTL: Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
-    "x-max-rate": Argument(NUMBER_TYPES, _above_zero, _CLASSIC_QUORUM),
-    "x-max-unacked": Argument(INTEGER_TYPES, _positive, _CLASSIC_QUORUM),
+    "x-delayed": _switch(),
+    "x-retry-max": _number("0 or more", 0),
+    "x-retry-min-delay": _number(MILLISECONDS, 1),
+    "x-retry-max-delay": _number(MILLISECONDS, 1),
+    "x-retry-multiplier": _number("a number from 1 to 100", 1, 100, NUMBER_TYPES),
+    "x-retry-jitter": _number("a number from 0 to 1", 0, 1, NUMBER_TYPES),
+    "x-ack-timeout": _number(MILLISECONDS, 1),
+    "x-message-groups": _switch(_no_priorities, _CLASSIC),
+    "x-message-deduplication": _switch(),
+    SIZE: _number(f"1 to {SIZE_MAX}", 1, SIZE_MAX),
+    TTL: _number(MILLISECONDS, 1),
+    "x-max-rate": _number("a number above 0", nextafter(0, 1), inf, NUMBER_TYPES),
+    "x-max-unacked": _number(AT_LEAST_ONE, 1),
     "x-consumer-timeout": Argument(INTEGER_TYPES, _not_negative, _CLASSIC_QUORUM),
     "x-delivery-limit": Argument(ANY_TYPES, _limit, _CLASSIC_QUORUM),
     "x-delayed-retry-type": Argument(
@@ -189,7 +194,7 @@ TABLE: dict[str, Argument] = {
     "x-delayed-retry-min": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-delayed-retry-max": Argument(INTEGER_TYPES, _positive, _QUORUM),
     "x-quorum-initial-group-size": Argument(INTEGER_TYPES, _positive, _QUORUM),
-    "x-max-length-per-key": Argument(INTEGER_TYPES, _without_retention, _STREAM),
+    "x-max-length-per-key": Argument(INTEGER_TYPES, _without_retention, _STREAM, AT_LEAST_ONE),
     "x-initial-cluster-size": Argument(INTEGER_TYPES, _positive, _STREAM),
     "x-max-age": Argument(STRING_TYPES, _age, _STREAM),
     SEGMENT_SIZE: Argument(INTEGER_TYPES, _not_negative, _STREAM),
@@ -210,15 +215,9 @@ def check(vhost: Vhost, queue: str, arguments: Arguments) -> None:
         ChannelException: 406.
     """
     words = vhost.words("queue", queue)
-    values, types = arguments.values, arguments.types
-    for name, known in TABLE.items():
-        if name not in values:
-            continue
-        if types[name] not in known.types:
-            why: str | None = _unacceptable(known, types[name])
-        else:
-            why = known.check(values[name], values)
-        if why is not None:
+    values = arguments.values
+    for name in TABLE:
+        if name in values and (why := problem(name, arguments)) is not None:
             raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
     kind = queue_type(arguments)
     for name in values:
@@ -228,6 +227,14 @@ def check(vhost: Vhost, queue: str, arguments: Arguments) -> None:
                 f"invalid arg '{name}' for {words} of queue type rabbit_{kind}_queue"
             )
     _check_sizes(values)
+
+
+def problem(name: str, arguments: Arguments) -> str | None:
+    """What is wrong with an argument that is there; None if nothing is."""
+    known, kind = TABLE[name], arguments.types[name]
+    if kind not in known.types:
+        return _unacceptable(known, kind)
+    return known.check(arguments.values[name], arguments.values)
 
 
 def _check_sizes(values: Values) -> None:
@@ -249,6 +256,8 @@ def check_equal(vhost: Vhost, queue: str, received: Arguments, current: Argument
 
 
 def _unacceptable(known: Argument, kind: bytes) -> str:
+    if known.words:
+        return f'"expected {known.words}, got {TYPE_NAMES[kind]}"'
     if known.types is INTEGER_TYPES:
         return f'"expected integer, got {TYPE_NAMES[kind]}"'
     return f"{{unacceptable_type,{TYPE_NAMES[kind]}}}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, cast
 
 from amqpd import errors
-from amqpd.broker.arguments import NUMBER_TYPES
+from amqpd.broker.arguments import problem
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.permissions import check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX, REPLY_QUEUE, DirectReply
@@ -22,6 +21,9 @@ from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 if TYPE_CHECKING:
     from amqpd.broker.queues.queue import Queue
     from amqpd.session.channel import Channel
+
+
+OWN_ARGUMENTS = ("x-ack-timeout", "x-max-rate")  # they are what they are of a queue
 
 
 def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
@@ -43,7 +45,7 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
         channel,
         queue,
         _integer(queue, channel, arguments, "x-consumer-timeout"),
-        _integer(queue, channel, arguments, "x-ack-timeout", least=1),
+        arguments.values.get("x-ack-timeout"),
     )
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
@@ -57,7 +59,7 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
         arguments=arguments.values,
         ack_timeout_s=seconds,
         gives_back=gives_back,
-        pace=_pace(queue, channel, arguments),
+        pace=_pace(channel, arguments),
     )
     consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
     if queue.stream is not None:
@@ -94,6 +96,10 @@ def _check_exclusive(channel: Channel, queue: Queue, exclusive: bool) -> None:
 
 def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> None:
     kind = queue.type
+    for name in OWN_ARGUMENTS:
+        if name in arguments.values and (why := problem(name, arguments)) is not None:
+            words = channel.session.vhost.words("queue", queue.name)
+            raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
     for name in stream_consumer.ARGUMENTS:
         if name in arguments.values and kind != "stream":
             words = channel.session.vhost.words("queue", queue.name)
@@ -102,9 +108,7 @@ def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> No
             )
 
 
-def _integer(
-    queue: Queue, channel: Channel, arguments: Arguments, name: str, least: int = 0
-) -> int | None:
+def _integer(queue: Queue, channel: Channel, arguments: Arguments, name: str) -> int | None:
     if name not in arguments.values:
         return None
     kind, value = arguments.types[name], arguments.values[name]
@@ -113,27 +117,16 @@ def _integer(
         why = f'"expected integer, got {TYPE_NAMES[kind]}"'
     elif name != "x-priority" and value < 0:
         why = f"{{value_negative,{value}}}"
-    elif name != "x-priority" and value < least:
-        why = f"{{value_zero,{value}}}"
     if why:
         words = channel.session.vhost.words("queue", queue.name)
         raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
     return int(value)
 
 
-def _pace(queue: Queue, channel: Channel, arguments: Arguments) -> Pace | None:
+def _pace(channel: Channel, arguments: Arguments) -> Pace | None:
     """How fast the consumer wants to be given messages."""
     rate = arguments.values.get("x-max-rate")
-    if rate is None:
-        return None
-    if arguments.types["x-max-rate"] not in NUMBER_TYPES or not 0 < rate < inf:
-        words = channel.session.vhost.words("queue", queue.name)
-        shown = f"a {TYPE_NAMES[arguments.types['x-max-rate']]}"
-        shown = str(rate) if isinstance(rate, int | float) else shown
-        raise errors.precondition_failed(
-            f"invalid arg 'x-max-rate' for {words}: \"expected a number above 0, got {shown}\""
-        )
-    return Pace(float(rate), channel.session.broker.now)
+    return None if rate is None else Pace(float(rate), channel.session.broker.now)
 
 
 def _consume_replies(channel: Channel, method: Basic.Consume) -> None:
