@@ -20,14 +20,11 @@ from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import TYPE_NAMES
 
 if TYPE_CHECKING:
-    from amqpd.broker.exchanges.deduplication import Gate
-    from amqpd.broker.exchanges.recent_history import History
-    from amqpd.broker.queues.deferred import Deferred
-    from amqpd.broker.queues.direct_reply import DirectReply
+    from amqpd.broker.queues.inbox import Inbox
     from amqpd.broker.queues.queue import Queue
     from amqpd.broker.vhost import Vhost
 
-    Target: TypeAlias = Queue | DirectReply | Deferred | History | Gate
+    Target: TypeAlias = Queue | Inbox
 
 
 class Routed(NamedTuple):

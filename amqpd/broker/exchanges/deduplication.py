@@ -16,6 +16,7 @@ from amqpd.broker.duplicates import SIZE, SIZE_MAX, TTL, Duplicates, headers_of,
 from amqpd.broker.exchanges.binding import Destination
 from amqpd.broker.exchanges.fanout import Fanout
 from amqpd.broker.message import Message
+from amqpd.broker.queues.inbox import Inbox
 from amqpd.broker.queues.terms import Terms
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.tables import INTEGER_TYPES
@@ -25,7 +26,7 @@ PERSISTENCE: Final = "x-cache-persistence"
 MEMORY: Final = "memory"
 
 
-class Gate:
+class Gate(Inbox):
     """What knows the keys of an exchange. To routing it looks like a queue, which takes nothing.
 
     A key is known when its message has gone to its queues, and not when they were looked up: it may
@@ -33,27 +34,15 @@ class Gate:
     """
 
     kind = "gate"
-    name = ""
-    exclusive_owner = None
-    crowded = heavy = False
-    durable = False
     terms = Terms(deduplicates=True)
 
     def __init__(self, window: Duplicates) -> None:
-        self.inbox: list[Message] = []
-        self.inbox_bytes = 0
-        self.inbox_expires = False
-        self.touched = False
-        self.incoming: dict[Any, None] = {}
+        super().__init__()
         self._window = window
 
     def knows(self, message: Message) -> bool:
         """Whether a message with its key has gone through."""
         return self._window.knows(headers_of(message))
-
-    def refuses(self, message: Message) -> bool:
-        """It is not for it to say."""
-        return False
 
     def is_duplicate(self, message: Message) -> bool:
         """The key of the message is known from now on; the message is not for the gate itself."""
@@ -62,9 +51,6 @@ class Gate:
 
     def absorb(self) -> None:
         """Nothing comes."""
-
-    def dispatch(self) -> None:
-        """Nobody takes from it."""
 
 
 class Deduplication(Fanout):

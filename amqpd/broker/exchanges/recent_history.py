@@ -16,7 +16,7 @@ from amqpd import errors
 from amqpd.broker.exchanges.binding import Destination
 from amqpd.broker.exchanges.fanout import Fanout
 from amqpd.broker.message import Message, bodies_size, body_bytes
-from amqpd.broker.queues.terms import NO_TERMS
+from amqpd.broker.queues.inbox import Inbox
 from amqpd.wire.arguments import Arguments
 from amqpd.wire.erlang import binary
 from amqpd.wire.tables import INTEGER_TYPES
@@ -28,7 +28,7 @@ LENGTH_DEFAULT: Final = 20
 HISTORY_BYTES_MAX: Final = 16_777_216  # of bodies; of more, the oldest go, but for the last one
 
 
-class History:
+class History(Inbox):
     """The last messages of an exchange. To routing it looks like a queue, the last one.
 
     Attributes:
@@ -36,42 +36,22 @@ class History:
     """
 
     kind = "history"
-    name = ""
-    exclusive_owner = None
-    crowded = heavy = False
-    durable = False
-    terms = NO_TERMS
 
     def __init__(self, length: int) -> None:
+        super().__init__()
         self.messages: deque[Message] = deque()
         self._length = length
         self._size = 0
-        self.inbox: list[Message] = []
-        self.inbox_bytes = 0
-        self.inbox_expires = False
-        self.touched = False
-        self.incoming: dict[Any, None] = {}
-
-    def refuses(self, message: Message) -> bool:
-        """It takes all."""
-        return False
-
-    def is_duplicate(self, message: Message) -> bool:
-        """It takes all."""
-        return False
 
     def absorb(self) -> None:
         """Takes the inbox; what is too old goes."""
-        messages, self.inbox, self.inbox_bytes = self.inbox, [], 0
+        messages = self.emptied()
         self.messages.extend(messages)
         self._size += bodies_size(messages)
         while len(self.messages) > max(1, self._length) or (
             self._size > HISTORY_BYTES_MAX and len(self.messages) > 1
         ):
             self._size -= body_bytes(self.messages.popleft())
-
-    def dispatch(self) -> None:
-        """Nobody takes from it."""
 
 
 class RecentHistory(Fanout):

@@ -19,7 +19,7 @@ from amqpd.broker.fetch import Due, Fetch, Fetched
 from amqpd.broker.journal import CHOKED_S, Standing
 from amqpd.broker.memory import held_alone
 from amqpd.broker.message import Message, bodies_size, body_bytes
-from amqpd.broker.queues.terms import NO_TERMS
+from amqpd.broker.queues.inbox import Inbox
 
 if TYPE_CHECKING:
     from amqpd.broker.broker import Broker
@@ -43,7 +43,7 @@ class Waiting(NamedTuple):
     message: Message
 
 
-class Deferred:
+class Deferred(Inbox):
     """Messages that wait.
 
     Args:
@@ -58,11 +58,6 @@ class Deferred:
         waiting: how many messages there are.
     """
 
-    kind = "queue"
-    exclusive_owner = None
-    crowded = heavy = False
-    terms = NO_TERMS
-
     def __init__(
         self,
         broker: Broker,
@@ -74,16 +69,12 @@ class Deferred:
         durable: bool,
         standing: Standing | None = None,
     ) -> None:
+        super().__init__()
         found = standing or Standing(1, 0, 0, 0)
         self.queue_id = queue_id
         self.name = name
         self.durable = durable
-        self.inbox: list[Message] = []
-        self.inbox_bytes = 0
-        self.inbox_expires = False
-        self.touched = False
         self.deleted = False
-        self.incoming: dict[Any, None] = {}
         self.next_number = found.next_number
         self.waiting = found.messages
         self._bytes = found.bytes
@@ -104,19 +95,11 @@ class Deferred:
         """What the store is to keep of it beside its messages; None if it is not durable."""
         return Standing(self.next_number, 0, self.waiting, self._bytes) if self.durable else None
 
-    def refuses(self, message: Message) -> bool:
-        """It takes all."""
-        return False
-
-    def is_duplicate(self, message: Message) -> bool:
-        """It takes all."""
-        return False
-
     # --- in ---------------------------------------------------------------------------------------
 
     def absorb(self) -> None:
         """Takes the inbox."""
-        messages, self.inbox, self.inbox_bytes = self.inbox, [], 0
+        messages = self.emptied()
         if messages and not self.deleted:
             self.put(messages, [self._delay_ms(message) for message in messages])
 
