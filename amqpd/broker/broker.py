@@ -15,9 +15,10 @@ from amqpd.broker.duplicates import KeyLine
 from amqpd.broker.events import Events
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.firehose import Firehose
-from amqpd.broker.journal import LAZY_BYTES_MAX, Journal, VhostAdded
+from amqpd.broker.journal import LAZY_BYTES_MAX, Journal
 from amqpd.broker.memory import Memory
 from amqpd.broker.message import HEADER, Message, bodies_size
+from amqpd.broker.operations import VhostAdded
 from amqpd.broker.permissions import system_actor
 from amqpd.broker.policies import configured_policy
 from amqpd.broker.queues.queue import Queue, Waiter

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.exchange import Exchange
-from amqpd.broker.journal import ExchangeAdded
 from amqpd.broker.message import Envelope, Message
+from amqpd.broker.operations import ExchangeAdded
 from amqpd.broker.printed import printed
 from amqpd.broker.routing import route
 from amqpd.wire import content, fields

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from amqpd.broker.memory import headers_size
 from amqpd.broker.message import Message
+from amqpd.broker.operations import Operation, QueueRemoved
 
 if TYPE_CHECKING:
     from amqpd.broker.duplicates import KeyLine, Known
@@ -38,83 +39,6 @@ LAZY_S = 0.05
 LAZY_BYTES_MAX = 2_097_152  # of messages that were spilled and are still in memory
 UNCOMMITTED_BYTES_MAX = 16_777_216
 CHOKED_S = 0.05  # after so long, who had to wait looks again
-
-
-class VhostAdded(NamedTuple):
-    """A virtual host was made."""
-
-    name: str
-
-
-class ExchangeAdded(NamedTuple):
-    """A durable exchange was declared.
-
-    Arguments here and below are encoded field tables, so that no type is lost.
-    """
-
-    vhost: str
-    name: str
-    type: str
-    auto_delete: bool
-    internal: bool
-    arguments: bytes
-
-
-class ExchangeRemoved(NamedTuple):
-    """A durable exchange is gone, and the bindings that leave from it."""
-
-    vhost: str
-    name: str
-
-
-class QueueAdded(NamedTuple):
-    """A durable queue was declared.
-
-    Attributes:
-        lines: how many lines its messages stand in. Each has a queue id of its own: that of the
-            queue, and those that follow.
-    """
-
-    queue_id: int
-    vhost: str
-    name: str
-    auto_delete: bool
-    arguments: bytes
-    lines: int = 1
-
-
-class QueueRemoved(NamedTuple):
-    """A durable queue is gone, and its messages."""
-
-    queue_id: int
-    lines: int = 1
-
-
-class Bound(NamedTuple):
-    """A binding between durable ends was made."""
-
-    vhost: str
-    source: str
-    destination_kind: str
-    destination: str
-    binding_key: str
-    arguments: bytes
-
-
-class Unbound(NamedTuple):
-    """A binding between durable ends is gone."""
-
-    vhost: str
-    source: str
-    destination_kind: str
-    destination: str
-    binding_key: str
-    arguments: bytes
-
-
-Operation = (
-    VhostAdded | ExchangeAdded | ExchangeRemoved | QueueAdded | QueueRemoved | Bound | Unbound
-)
 
 
 class Standing(NamedTuple):
@@ -351,12 +275,6 @@ class Journal:
             self._keep()
             self._open_bytes += OPERATION_BYTES
 
-    def remove_keys(self, line: Line) -> None:
-        """The exchange is gone whose keys these are."""
-        self._changes.pop(line.queue_id, None)
-        if line.durable:
-            self.append(QueueRemoved(line.queue_id, 1))
-
     def key(self, stream: Stream, keys: dict[int, str]) -> None:
         """Messages that were just added have these keys."""
         self._of(stream).message_keys.update(keys)
@@ -375,13 +293,11 @@ class Journal:
         # What is delivered from now on relies on it, so no failing power may take it back.
         self._promised = True
 
-    def remove_deferred(self, line: Deferred) -> None:
-        """A deferred line is gone with all its messages."""
+    def remove_line(self, line: Line) -> None:
+        """A line that belongs to no queue of its own is gone with all that is in it."""
         self._changes.pop(line.queue_id, None)
         if line.durable:
             self.append(QueueRemoved(line.queue_id, 1))
-        else:
-            self.unspill(line, line.next_number)
 
     def remove(self, queue: Queue) -> None:
         """The queue is gone with all its messages."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from amqpd.broker.journal import Operation, Standing
+from amqpd.broker.journal import Standing
+from amqpd.broker.operations import Operation
 
 if TYPE_CHECKING:
     from amqpd.broker.duplicates import Known

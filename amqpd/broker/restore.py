@@ -8,12 +8,7 @@ from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.binding import Binding, Destination
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.exchanges.spread import Chance
-from amqpd.broker.journal import (
-    Bound,
-    ExchangeAdded,
-    QueueAdded,
-    VhostAdded,
-)
+from amqpd.broker.operations import Bound, ExchangeAdded, QueueAdded, VhostAdded
 from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.recovered import Recovered

@@ -14,19 +14,17 @@ from typing import Any
 
 from amqpd.broker.duplicates import Known
 from amqpd.broker.fetch import Details, Due, Fetch, Fetched
-from amqpd.broker.journal import (
-    Batch,
+from amqpd.broker.journal import Batch, Changes, Standing
+from amqpd.broker.message import BODY, HEADER, Message
+from amqpd.broker.operations import (
     Bound,
-    Changes,
     ExchangeAdded,
     ExchangeRemoved,
     QueueAdded,
     QueueRemoved,
-    Standing,
     Unbound,
     VhostAdded,
 )
-from amqpd.broker.message import BODY, HEADER, Message
 from amqpd.broker.queues.retention import Segment
 from amqpd.broker.recovered import Recovered
 from amqpd.wire import content

@@ -10,14 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from amqpd.broker.duplicates import Known
-from amqpd.broker.journal import (
-    Bound,
-    ExchangeAdded,
-    Operation,
-    QueueAdded,
-    Standing,
-    VhostAdded,
-)
+from amqpd.broker.journal import Standing
+from amqpd.broker.operations import Bound, ExchangeAdded, Operation, QueueAdded, VhostAdded
 from amqpd.broker.queues.retention import Segment
 from amqpd.broker.recovered import Recovered
 from amqpd.storage.database import damaged_file, told

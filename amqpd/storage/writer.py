@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from amqpd.broker.duplicates import Known
-from amqpd.broker.journal import (
-    Batch,
+from amqpd.broker.journal import Batch, Changes, Standing
+from amqpd.broker.message import BODY, Envelope, Message
+from amqpd.broker.operations import (
     Bound,
-    Changes,
     ExchangeAdded,
     ExchangeRemoved,
     QueueAdded,
     QueueRemoved,
-    Standing,
     Unbound,
     VhostAdded,
 )
-from amqpd.broker.message import BODY, Envelope, Message
 from amqpd.storage.database import told, transaction
 from amqpd.storage.rows import (
     CHECKSUM_BYTES,

@@ -7,7 +7,8 @@ import trio
 from watching import no_internal_error
 
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.journal import Batch, Bound, Operation, QueueAdded, QueueRemoved, VhostAdded
+from amqpd.broker.journal import Batch
+from amqpd.broker.operations import Bound, Operation, QueueAdded, QueueRemoved, VhostAdded
 from amqpd.config import Config, Storage
 from amqpd.config.sources import Sources
 from amqpd.server.run import serve

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from amqpd.broker.fetch import Fetch
-from amqpd.broker.journal import Batch, Changes, Operation, QueueAdded, Standing, VhostAdded
+from amqpd.broker.journal import Batch, Changes, Standing
 from amqpd.broker.message import BODY, ENVELOPE, HEADER, PERSISTENT, Envelope, Message
+from amqpd.broker.operations import Operation, QueueAdded, VhostAdded
 from amqpd.storage.sqlite import SqliteStore
 from amqpd.storage.upkeep import Sizes
 from amqpd.testing.harness import Store

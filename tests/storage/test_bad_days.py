@@ -23,7 +23,8 @@ from storing import (
     rows,
 )
 
-from amqpd.broker.journal import QueueRemoved, Standing, VhostAdded
+from amqpd.broker.journal import Standing
+from amqpd.broker.operations import QueueRemoved, VhostAdded
 from amqpd.storage.database import WAL_BYTES_KEPT
 from amqpd.storage.errors import StorageError, StoreFull
 from amqpd.storage.schema import APPLICATION_ID, VERSION

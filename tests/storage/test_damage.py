@@ -28,16 +28,9 @@ from storing import (
     queue_added,
 )
 
-from amqpd.broker.journal import (
-    Batch,
-    Bound,
-    Changes,
-    ExchangeAdded,
-    QueueRemoved,
-    Standing,
-    VhostAdded,
-)
+from amqpd.broker.journal import Batch, Changes, Standing
 from amqpd.broker.message import Envelope, Message
+from amqpd.broker.operations import Bound, ExchangeAdded, QueueRemoved, VhostAdded
 from amqpd.broker.recovered import Recovered
 from amqpd.config import Config
 from amqpd.core import Core

@@ -23,8 +23,9 @@ from storing import (
 )
 
 from amqpd.broker.fetch import Fetch
-from amqpd.broker.journal import QueueRemoved, Standing, VhostAdded
+from amqpd.broker.journal import Standing
 from amqpd.broker.message import Envelope, Message
+from amqpd.broker.operations import QueueRemoved, VhostAdded
 from amqpd.storage.rows import RUN_MESSAGES_MAX, row_id
 from amqpd.storage.sqlite import SqliteStore
 from amqpd.wire.content import LARGE_BODY_BYTES, LargeBody, body_piece

@@ -25,7 +25,8 @@ from storing import (
 )
 
 from amqpd.broker.fetch import Fetch
-from amqpd.broker.journal import QueueRemoved, Standing, VhostAdded
+from amqpd.broker.journal import Standing
+from amqpd.broker.operations import QueueRemoved, VhostAdded
 from amqpd.storage.sqlite import SqliteStore
 from amqpd.storage.wal import wal_of
 

@@ -30,20 +30,18 @@ from test_journal_complete import Play
 
 from amqpd.broker.duplicates import Known
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.journal import (
-    Batch,
+from amqpd.broker.journal import Batch, Changes, Standing
+from amqpd.broker.message import BODY, HEADER, Envelope, Message
+from amqpd.broker.operations import (
     Bound,
-    Changes,
     ExchangeAdded,
     ExchangeRemoved,
     Operation,
     QueueAdded,
     QueueRemoved,
-    Standing,
     Unbound,
     VhostAdded,
 )
-from amqpd.broker.message import BODY, HEADER, Envelope, Message
 from amqpd.broker.queues.fifo import NUMBER_MAX
 from amqpd.broker.queues.retention import Segment
 from amqpd.broker.recovered import Recovered

@@ -20,7 +20,8 @@ from storing import (
 )
 
 from amqpd.broker.fetch import Fetch, Fetched
-from amqpd.broker.journal import Batch, QueueRemoved, Standing, VhostAdded
+from amqpd.broker.journal import Batch, Standing
+from amqpd.broker.operations import QueueRemoved, VhostAdded
 from amqpd.storage.errors import StorageError
 from amqpd.storage.sqlite import SqliteStore
 from amqpd.storage.threads import StoreThreads

@@ -276,7 +276,9 @@ class Deferred(Inbox):
         """All that waits is gone."""
         self.deleted = True
         self._empty()
-        self._broker.journal.remove_deferred(self)
+        self._broker.journal.remove_line(self)
+        if not self.durable:
+            self._broker.journal.unspill(self, self.next_number)
 
     def _empty(self) -> None:
         self._drop(self._heap)

@@ -40,7 +40,7 @@ TAGS_MAX: Final = 4096  # remembered in one stream
 SEEN: Final = ""  # under which it is remembered how far it was compacted; no consumer has this tag
 
 
-class Chunk:
+class Part:
     """A part of the tail.
 
     Attributes:
@@ -107,7 +107,7 @@ class Stream:
         self._now_ms = now_ms
         self._retention = FOR_EVER
         self._segments = Segments(segments, self.first_number, found.bytes)
-        self._tail: list[Chunk] = []
+        self._tail: list[Part] = []
         self._tail_bytes = 0
         self._cursors: dict[Cursor, None] = {}
         self._caught_up: dict[Cursor, None] = {}
@@ -168,7 +168,7 @@ class Stream:
             last.messages += messages
             last.size += size
         else:
-            tail.append(Chunk(first, messages, size, ticket, now_ms))
+            tail.append(Part(first, messages, size, ticket, now_ms))
         self._hold(size)
         self._tail_bytes += size
         limit = self._memory.window() if self._cursors else 0
@@ -178,12 +178,12 @@ class Stream:
     def _shorten(self, limit: int) -> None:
         """Forgets what came first of the tail, as far as the store has it."""
         gone, committed = 0, self._journal.committed
-        for chunk in self._tail:
-            if self._tail_bytes <= limit or chunk.ticket > committed:
+        for part in self._tail:
+            if self._tail_bytes <= limit or part.ticket > committed:
                 break
             gone += 1
-            self._tail_bytes -= chunk.size
-            self._hold(-chunk.size)
+            self._tail_bytes -= part.size
+            self._hold(-part.size)
         del self._tail[:gone]
 
     def _hold(self, size: int) -> None:
@@ -219,7 +219,7 @@ class Stream:
     def _stored_below(self) -> int:
         """All messages with smaller offsets are in the store."""
         committed = self._journal.committed
-        waiting = (chunk.first for chunk in self._tail if chunk.ticket > committed)
+        waiting = (part.first for part in self._tail if part.ticket > committed)
         return next(waiting, self.next_number)
 
     def _superseded(self, fetch: Fetch, answer: Fetched) -> None:
@@ -268,7 +268,7 @@ class Stream:
 
     def _place_in_time(self, cursor: Cursor, since_ms: int) -> None:
         if self._tail and self._tail[0].came_ms < since_ms:
-            later = [chunk.first for chunk in self._tail if chunk.came_ms >= since_ms]
+            later = [part.first for part in self._tail if part.came_ms >= since_ms]
             cursor.number = later[0] if later else self.next_number
         else:
             cursor.number, cursor.since_ms = self.first_number, since_ms
@@ -299,13 +299,13 @@ class Stream:
             return None, 0
         if cursor.since_ms or not tail or number < tail[0].first:
             return None, 0
-        chunk = tail[-1]
-        if number < chunk.first:
-            chunk = tail[bisect_right(tail, number, key=_first) - 1]
-        start = number - chunk.first
-        messages = chunk.messages[start : start + cursor.reach(chunk.messages, start, limit)]
+        part = tail[-1]
+        if number < part.first:
+            part = tail[bisect_right(tail, number, key=_first) - 1]
+        start = number - part.first
+        messages = part.messages[start : start + cursor.reach(part.messages, start, limit)]
         cursor.number = number + len(messages)
-        ticket = chunk.ticket if chunk.ticket > self._journal.committed else 0
+        ticket = part.ticket if part.ticket > self._journal.committed else 0
         return Read(range(number, cursor.number), messages), ticket
 
     def _look_ahead(self, cursor: Cursor) -> None:
@@ -421,5 +421,5 @@ class Stream:
         """The broker stops; all is said in time."""
 
 
-def _first(chunk: Chunk) -> int:
-    return chunk.first
+def _first(part: Part) -> int:
+    return part.first

@@ -8,8 +8,8 @@ from amqpd import errors
 from amqpd.broker.exchanges.binding import Binding, Destination, identity
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.exchanges.recent_history import RecentHistory
-from amqpd.broker.journal import Bound
 from amqpd.broker.message import ENVELOPE, HEADER
+from amqpd.broker.operations import Bound
 from amqpd.broker.permissions import Actor, check
 from amqpd.broker.queues.direct_reply import REPLY_PREFIX
 from amqpd.broker.routing import route

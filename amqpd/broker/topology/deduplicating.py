@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.duplicates import SIZE, TTL, Duplicates, KeyLine, Known
 from amqpd.broker.exchanges.deduplication import MEMORY, PERSISTENCE, Deduplication
-from amqpd.broker.journal import QueueAdded
+from amqpd.broker.operations import QueueAdded
 from amqpd.wire import fields
 
 if TYPE_CHECKING:
@@ -72,4 +72,4 @@ def stop_deduplicating(broker: Broker, exchange: Exchange) -> None:
     if isinstance(exchange.router, Deduplication) and exchange.router.window is not None:
         line = exchange.router.window.line
         del broker.lines[line.queue_id]
-        broker.journal.remove_keys(line)
+        broker.journal.remove_line(line)

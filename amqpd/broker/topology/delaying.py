@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from amqpd.broker.deaths import routing_keys
 from amqpd.broker.exchanges.delayed import Delayed, delay_ms, released
-from amqpd.broker.journal import QueueAdded, Standing
+from amqpd.broker.journal import Standing
 from amqpd.broker.message import ENVELOPE, HEADER, Message
+from amqpd.broker.operations import QueueAdded
 from amqpd.broker.queues.deferred import Deferred
 from amqpd.broker.routing import route
 from amqpd.wire import fields

@@ -9,7 +9,7 @@ from amqpd.broker.exchanges import registry
 from amqpd.broker.exchanges.delayed import TYPE
 from amqpd.broker.exchanges.exchange import Exchange
 from amqpd.broker.exchanges.super_stream import PARTITIONS
-from amqpd.broker.journal import ExchangeAdded
+from amqpd.broker.operations import ExchangeAdded
 from amqpd.broker.permissions import Actor, check, check_any
 from amqpd.broker.topology.deduplicating import start_deduplicating
 from amqpd.broker.topology.delaying import start_delaying

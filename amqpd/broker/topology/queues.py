@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amqpd import errors
 from amqpd.broker import arguments as queue_arguments
-from amqpd.broker.journal import QueueAdded
+from amqpd.broker.operations import QueueAdded
 from amqpd.broker.permissions import Actor, Owner, check, check_any
 from amqpd.broker.queues import kinds
 from amqpd.broker.queues.queue import Queue

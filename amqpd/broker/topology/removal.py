@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.exchanges.binding import Binding, Destination
 from amqpd.broker.exchanges.exchange import Exchange
-from amqpd.broker.journal import ExchangeRemoved, Unbound
+from amqpd.broker.operations import ExchangeRemoved, Unbound
 from amqpd.broker.permissions import Actor
 from amqpd.broker.queues.queue import Queue
 from amqpd.broker.topology.deduplicating import stop_deduplicating
