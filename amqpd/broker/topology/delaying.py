@@ -39,14 +39,16 @@ def start_delaying(broker: Broker, vhost: Vhost, exchange: Exchange) -> None:
 
 def start_waiting(broker: Broker, queue: Queue) -> Deferred:
     """Gives a queue a line for what is to be delivered later."""
-    line = _line_of_queue(broker, queue, broker.next_queue_id(1), None)
-    _keep(broker, queue.vhost, line)
-    return line
+    return _start(broker, queue, OF_QUEUE)
 
 
 def start_keeping(broker: Broker, queue: Queue) -> Deferred:
     """Gives a queue a line for dead letters that could not arrive."""
-    line = _line_of_letters(broker, queue, broker.next_queue_id(1), None)
+    return _start(broker, queue, LETTERS_OF)
+
+
+def _start(broker: Broker, queue: Queue, prefix: str) -> Deferred:
+    line = _line_of_queue(broker, queue, prefix, broker.next_queue_id(1), None)
     _keep(broker, queue.vhost, line)
     return line
 
@@ -65,12 +67,12 @@ def is_line(added: QueueAdded) -> bool:
 
 def bring_back(broker: Broker, vhost: Vhost, added: QueueAdded, standing: Standing | None) -> None:
     """Gives a recovered exchange or queue its line back; raises ValueError if it is not there."""
-    for prefix, line_of in ((OF_QUEUE, _line_of_queue), (LETTERS_OF, _line_of_letters)):
+    for prefix in (OF_QUEUE, LETTERS_OF):
         if added.name.startswith(prefix):
             queue = vhost.queues.get(added.name.removeprefix(prefix))
             if queue is None:
                 raise ValueError(f"messages wait in '{added.name}' for a queue that is not there")
-            broker.touch(line_of(broker, queue, added.queue_id, standing))
+            broker.touch(_line_of_queue(broker, queue, prefix, added.queue_id, standing))
             return
     name = added.name.removeprefix(OF_EXCHANGE)
     exchange = vhost.exchanges.get(name)
@@ -103,35 +105,24 @@ def _line(
 
 
 def _line_of_queue(
-    broker: Broker, queue: Queue, queue_id: int, standing: Standing | None
+    broker: Broker, queue: Queue, prefix: str, queue_id: int, standing: Standing | None
 ) -> Deferred:
+    def send_again(letters: list[Message]) -> None:
+        broker.kept_letters.append((queue, letters))
+
     line = Deferred(
         broker,
         queue_id,
-        OF_QUEUE + queue.name,
+        prefix + queue.name,
         delay_ms=delay_ms,
-        release=queue.come_back,
+        release=queue.come_back if prefix == OF_QUEUE else send_again,
         durable=queue.durable,
         standing=standing,
     )
-    queue.waiting_line = line
-    broker.lines[queue_id] = line
-    return line
-
-
-def _line_of_letters(
-    broker: Broker, queue: Queue, queue_id: int, standing: Standing | None
-) -> Deferred:
-    line = Deferred(
-        broker,
-        queue_id,
-        LETTERS_OF + queue.name,
-        delay_ms=delay_ms,
-        release=lambda letters: broker.kept_letters.append((queue, letters)),
-        durable=queue.durable,
-        standing=standing,
-    )
-    queue.letters_line = line
+    if prefix == OF_QUEUE:
+        queue.waiting_line = line
+    else:
+        queue.letters_line = line
     broker.lines[queue_id] = line
     return line
 
