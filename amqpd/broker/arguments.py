@@ -23,7 +23,7 @@ Check = Callable[[Any, Values], str | None]
 
 STRING_TYPES = frozenset((b"S",))
 BOOLEAN_TYPES = frozenset((b"t",))
-NUMBER_TYPES = INTEGER_TYPES | {b"f", b"d"}
+NUMBER_TYPES = INTEGER_TYPES | {b"f", b"d", b"D"}
 ANY_TYPES = frozenset(TYPE_NAMES)
 OLD_LOCATORS = ("least-leaders", "random")
 EXPIRY_MS_MAX = 315_360_000_000  # ten years

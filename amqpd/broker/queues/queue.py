@@ -7,6 +7,7 @@ client's socket is worked off, `absorb` and `dispatch` do the rest for the whole
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from math import inf, nextafter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -138,7 +139,10 @@ class Queue:
 
     def apply(self) -> None:
         """Arguments and policies have changed."""
-        declared = {name[2:]: value for name, value in self.arguments.values.items()}
+        declared = {
+            name[2:]: float(value) if isinstance(value, Decimal) else value
+            for name, value in self.arguments.values.items()
+        }
         self.terms = terms(
             queue_terms(self.effective_policy_definition, declared, self.type), self.type
         )
