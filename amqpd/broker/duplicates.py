@@ -28,6 +28,7 @@ SIZE_DEFAULT: Final = 100_000
 SIZE_MAX: Final = 1_000_000  # about 150 MiB
 KEY_CHARACTERS_MAX: Final = 100  # of longer ones a hash stands for them
 FOR_EVER: Final = 0
+TTL_MS_MAX: Final = 1 << 60  # as long as for ever; the store has no room for larger numbers
 
 
 class Known(NamedTuple):
@@ -66,6 +67,7 @@ class Duplicates:
         size: how many are known at most; the oldest go first.
         ttl_ms: for how long each counts; None for ever.
         durable: the store has them.
+        heeds_ttls: a message may say itself for how long its key counts.
         known: those that it has, in their order.
     """
 
@@ -77,6 +79,7 @@ class Duplicates:
         size: int,
         ttl_ms: int | None,
         durable: bool,
+        heeds_ttls: bool = False,
         known: Iterable[Known] = (),
     ) -> None:
         self._broker = broker
@@ -84,6 +87,7 @@ class Duplicates:
         self._size = size
         self._ttl_ms = ttl_ms
         self._durable = durable
+        self._heeds_ttls = heeds_ttls
         self._until_ms: dict[str, int] = {}
         self._number = 0
         for each in known:
@@ -107,10 +111,12 @@ class Duplicates:
             return True
         if key in self._until_ms:
             self._forget(key)
-        ttl_ms = headers.get(TTL, self._ttl_ms)
+        ttl_ms = headers.get(TTL) if self._heeds_ttls else None
         if not isinstance(ttl_ms, int):
             ttl_ms = self._ttl_ms
-        self._remember(key, FOR_EVER if ttl_ms is None else now_ms + max(ttl_ms, 1), durable)
+        if ttl_ms is not None:
+            ttl_ms = min(max(ttl_ms, 1), TTL_MS_MAX)
+        self._remember(key, FOR_EVER if ttl_ms is None else now_ms + ttl_ms, durable)
         self._shorten(now_ms)
         return False
 

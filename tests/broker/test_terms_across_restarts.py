@@ -12,7 +12,7 @@ from amqpd.storage.memory import MemoryStore
 from amqpd.storage.sqlite import SqliteStore
 from amqpd.testing.client import Client, publish_bytes
 from amqpd.testing.harness import Harness, Store
-from amqpd.wire.methods import Basic, Queue
+from amqpd.wire.methods import Basic, Exchange, Queue
 
 SMALL = Config(limits=Limits(queue_memory_bytes_max=65_536))
 
@@ -276,3 +276,38 @@ def test_what_waits_goes_with_its_queue(lives: Lives) -> None:
     lives.declare("q")
     lives.harness.wait(20)
     assert lives.count("q") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"retry_max": 3, "retry_min_delay": 2**63 - 1},
+        {"queue_type": "quorum", "delayed_retry_type": "all", "delayed_retry_min": 2**63 - 1},
+        {"message_deduplication": True, "cache_ttl": 2**63 - 1},
+    ],
+)
+def test_no_time_is_too_long_for_the_store(lives: Lives, arguments: dict[str, Any]) -> None:
+    lives.declare("q", **arguments)
+    lives.publish("q", b"1", headers={"x-deduplication-header": "k", "x-cache-ttl": 2**63 - 1})
+    tag = lives.get("q", no_ack=False).method.delivery_tag
+    requeue = "retry_max" not in arguments
+    lives.client.tell(Basic.Reject(delivery_tag=tag, requeue=requeue))
+    lives.crash()
+    assert lives.count("q") == ("cache_ttl" in arguments)
+    lives.publish("q", b"2")
+    assert lives.count("q") == ("cache_ttl" in arguments) + 1
+
+
+def test_no_time_that_a_publisher_gives_a_key_is_too_long_for_the_store(lives: Lives) -> None:
+    lives.declare("q")
+    kind, arguments = "x-message-deduplication", {"x-cache-size": 10, "x-cache-persistence": "disk"}
+    lives.client.ask(
+        Exchange.Declare(exchange="x", exchange_type=kind, durable=True, arguments=arguments)
+    )
+    lives.client.ask(Queue.Bind(queue="q", exchange="x"))
+    headers = {"x-deduplication-header": "k", "x-cache-ttl": 2**63 - 1}
+    again = publish_bytes(b"1", exchange="x", delivery_mode=2, headers=headers)
+    lives.client.send(again)
+    lives.crash()
+    lives.client.send(again)
+    assert lives.count("q") == 1

@@ -33,6 +33,7 @@ FETCH_MESSAGES: Final = 8192
 STEP_MESSAGES: Final = 512
 
 LAST: Final = (inf, inf)
+DELAY_MS_MAX: Final = 1 << 60  # as long as for ever; the store has no room for larger numbers
 
 
 class Waiting(NamedTuple):
@@ -112,7 +113,8 @@ class Deferred(Inbox):
         self.waiting += len(messages)
         self._bytes += size
         due_ms = {
-            number: now_ms + delay_ms for number, delay_ms in zip(numbers, delays_ms, strict=True)
+            number: now_ms + min(delay_ms, DELAY_MS_MAX)
+            for number, delay_ms in zip(numbers, delays_ms, strict=True)
         }
         journal = self._broker.journal
         (journal.add if self.durable else journal.spill)(self, numbers, messages, size)

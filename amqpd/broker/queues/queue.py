@@ -247,6 +247,8 @@ class Queue:
         """
         if not self.is_full_for(message):
             return False
+        if self.duplicates is not None and self.duplicates.knows(headers_of(message)):
+            return False  # it does not come in anyway
         if self.terms.overflow == REJECT_PUBLISH_DLX:
             dead_letter(self._broker, self, [message], MAXLEN)
         return True

@@ -60,6 +60,7 @@ def _give_window(
             size=arguments[SIZE],
             ttl_ms=arguments.get(TTL),
             durable=durable,
+            heeds_ttls=True,
             known=known,
         )
     )

@@ -100,6 +100,11 @@ def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> No
         if name in arguments.values and (why := problem(name, arguments)) is not None:
             words = channel.session.vhost.words("queue", queue.name)
             raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
+    if queue.stream is not None and "x-ack-timeout" in arguments.values:  # nothing goes back there
+        words = channel.session.vhost.words("queue", queue.name)
+        raise errors.precondition_failed(
+            f"invalid arg 'x-ack-timeout' for {words} of queue type rabbit_stream_queue"
+        )
     for name in stream_consumer.ARGUMENTS:
         if name in arguments.values and kind != "stream":
             words = channel.session.vhost.words("queue", queue.name)
