@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from amqpd.broker.queues.retention import AGE, age_ms
@@ -67,7 +68,7 @@ def _is_integer(value: Value) -> bool:
 
 
 def _is_number(value: Value) -> bool:
-    return _is_integer(value) or isinstance(value, float)
+    return _is_integer(value) or (isinstance(value, float) and isfinite(value))
 
 
 def _is_natural(value: Value) -> bool:

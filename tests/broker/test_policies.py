@@ -1,5 +1,6 @@
 """Policies: which one counts, what it says together with others and declarations, and at once."""
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -293,6 +294,7 @@ def test_of_two_ages_the_shorter_counts() -> None:
         (".*", {"max-length": -1}, "max-length = -1 is not a valid maximum length"),
         (".*", {"max-length": True}, "max-length = True is not a valid maximum length"),
         (".*", {"message-ttl": "60000"}, "message-ttl = '60000' is not a valid message TTL"),
+        (".*", {"max-rate": inf}, "max-rate = inf is not a valid rate"),
         (".*", {"expires": 0}, "expires = 0 is not a valid queue expiry"),
         (".*", {"overflow": "drop"}, "overflow = 'drop' is not a valid overflow value"),
         (".*", {"dead-letter-exchange": 1}, "is not a valid dead letter exchange name"),
