@@ -48,6 +48,11 @@ READ_BYTES_CROWDED = 16_384
 READ_BYTES_HEAVY = 131_072
 FEEDS_MAX = 16
 
+# From a client whose frames go the slow way, only as much as may hold so many of them, some 10 ms:
+# the others wait meanwhile. But no less than READ_BYTES_MIN.
+SLOW_FRAMES_MAX = 1_000
+READ_BYTES_MIN = 16_384
+
 FLOOD_FACTOR = 16  # of limits.output_bytes_high
 
 Absorb = Callable[["Session", bytes, int], tuple[int, bool]]
@@ -133,6 +138,8 @@ class Session:
         self.flow = Flow(self)
         self._input = Input()
         self._deaf = False
+        self._last_read_bytes = 0
+        self._slow_frames = 0  # of the last read
         self._deadline: Deadline | None = broker.deadlines.at(
             broker.now + broker.config.connection.handshake_timeout_s,
             lambda: self.give_up("the handshake took too long"),
@@ -143,6 +150,7 @@ class Session:
     def received(self, data: bytes) -> None:
         """Works off what the client has sent."""
         self.bytes_read += len(data)
+        self._last_read_bytes, self._slow_frames = len(data), 0
         if self.closing or self._deaf:
             return
         if self.flow.suspended:
@@ -186,6 +194,7 @@ class Session:
             if self.flow.suspended:
                 break  # the frame comes again
             offset = frame.end
+            self._slow_frames += 1
         return offset
 
     def end_batch(self) -> None:
@@ -227,7 +236,11 @@ class Session:
             return READ_BYTES_CROWDED
         if any(queue.heavy for queue in self.feeds):
             return READ_BYTES_HEAVY
-        return READ_BYTES_CONTENT if self.in_content else READ_BYTES
+        wanted = READ_BYTES_CONTENT if self.in_content else READ_BYTES
+        if self._slow_frames:
+            slow = SLOW_FRAMES_MAX * self._last_read_bytes // self._slow_frames
+            return min(wanted, max(slow, READ_BYTES_MIN))
+        return wanted
 
     def posted(self, queues: tuple[Target, ...]) -> None:
         """The client has published to these queues."""

@@ -19,6 +19,7 @@ from amqpd import errors
 from amqpd.broker.message import BODY, ENVELOPE, HEADER, Message
 from amqpd.broker.queues import direct_reply
 from amqpd.broker.routing import may_select_keys
+from amqpd.session.expiration import problem
 from amqpd.session.route import resolve
 from amqpd.session.stream_offset import around_offset
 from amqpd.wire import content
@@ -36,13 +37,11 @@ ACK_FRAME_BYTES = 21
 ACK = b"\x00\x00\x00\x0d\x00\x3c\x00\x50"  # a basic.ack frame's size, class and method
 ONE_END = b"\x00\xce"  # not multiple, end octet
 
-# Properties that always need thought: they are checked, or in time mean that a message expires.
-THOUGHTFUL = content.EXPIRATION | content.USER_ID
 REPLY_QUEUE = direct_reply.REPLY_QUEUE.encode()
 
-# What is remembered of a header: a message with it is persistent, it has a headers table; or it
-# needs thought.
-PERSISTENT, TABLE, THOUGHT = 1, 2, 4
+# What is remembered of a header: a message with it is persistent, it has a headers table, it has an
+# expiration; or it needs thought.
+PERSISTENT, TABLE, EXPIRES, THOUGHT = 1, 2, 4, 8
 VIEW_SHARE = 9
 PLAIN_HEADERS_MAX = 256  # remembered per session
 PLAIN_HEADER_BYTES_MAX = 512  # longer ones hold ids and do not come again
@@ -97,7 +96,7 @@ def _take_publishes(
     envelope, plain, view = route.envelope, session.plain_headers, memoryview(data)
     batch: list[Message] = []
     append = batch.append
-    size = 0
+    size = facts = 0
     while True:
         # A message that is not like the one before it: find its pieces.
         header_start = offset + method_bytes
@@ -146,10 +145,11 @@ def _take_publishes(
         if len(batch) == started:
             break  # a wrong end octet
         size += (len(batch) - started) * body_bytes
+        facts |= known
         if not data.startswith(method, offset):
             break
     if batch:
-        _post(session, route, batch, size)
+        _post(session, route, batch, size, facts & EXPIRES != 0)
     return offset, incomplete
 
 
@@ -168,9 +168,11 @@ def _resolve(session: Session, frame: bytes) -> Route | None:
 
 
 def _examine(session: Session, header: bytes) -> int:
-    """What is to be known of a header: PERSISTENT and TABLE bits, or THOUGHT."""
-    flags = content.flags(header) if len(header) > content.PROPERTIES_OFFSET else THOUGHTFUL
-    if flags & THOUGHTFUL or content.body_size(header) > session.message_bytes_max:
+    """What is to be known of a header: PERSISTENT, TABLE and EXPIRES bits, or THOUGHT."""
+    if len(header) <= content.PROPERTIES_OFFSET:
+        return THOUGHT
+    flags = content.flags(header)
+    if flags & content.USER_ID or content.body_size(header) > session.message_bytes_max:
         return THOUGHT
     if flags & content.REPLY_TO and REPLY_QUEUE in header:
         return THOUGHT
@@ -183,6 +185,10 @@ def _examine(session: Session, header: bytes) -> int:
     known = PERSISTENT if content.is_persistent(header) else 0
     if flags & content.HEADERS:
         known |= TABLE
+    if flags & content.EXPIRATION:
+        if problem(content.short_string(header, content.EXPIRATION) or ""):
+            return THOUGHT
+        known |= EXPIRES
     if len(header) <= PLAIN_HEADER_BYTES_MAX:
         if len(session.plain_headers) >= PLAIN_HEADERS_MAX:
             session.plain_headers.clear()
@@ -190,8 +196,8 @@ def _examine(session: Session, header: bytes) -> int:
     return known
 
 
-def _post(session: Session, route: Route, batch: list[Message], size: int) -> None:
-    """Puts a batch into the inboxes of its queues."""
+def _post(session: Session, route: Route, batch: list[Message], size: int, expires: bool) -> None:
+    """Puts a batch into the inboxes of its queues; some of it may have a TTL of its own."""
     broker, channel = session.broker, route.channel
     session.posted(route.queues)
     broker.counters.published += len(batch)
@@ -200,6 +206,7 @@ def _post(session: Session, route: Route, batch: list[Message], size: int) -> No
     for queue in route.queues:
         queue.inbox += batch
         queue.inbox_bytes += size
+        queue.inbox_expires |= expires
         broker.touch(queue)
     if channel.confirms is not None:
         channel.confirms.published += len(batch)

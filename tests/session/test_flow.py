@@ -5,10 +5,11 @@ import pytest
 from amqpd.broker.journal import MESSAGE_OVERHEAD_BYTES
 from amqpd.config import Config
 from amqpd.config.settings import Limits
+from amqpd.session.connection import READ_BYTES, READ_BYTES_MIN, SLOW_FRAMES_MAX
 from amqpd.session.heartbeat import EMPTY_LOOKS_MAX
 from amqpd.testing.client import Client, publish_bytes
 from amqpd.testing.harness import Harness
-from amqpd.wire.methods import Basic, Confirm, Connection, Exchange, Queue
+from amqpd.wire.methods import Basic, Confirm, Connection, Exchange, Queue, Tx
 
 UNCOMMITTED = 10_000
 CONFIG = Config(limits=Limits(uncommitted_bytes_max=UNCOMMITTED, queue_memory_bytes_max=2000))
@@ -287,3 +288,24 @@ def test_what_a_session_will_never_say_does_not_count_as_waiting_to_be_said(
     assert client.session.output.size > 5000
     client.tell(Connection.Close(200, "", 0, 0), 0)
     assert client.session.output.size == 0
+
+
+# --- how much is read at once ---------------------------------------------------------------------
+
+
+def test_a_client_whose_frames_take_long_is_read_in_small_pieces_so_that_others_need_not_wait() -> (
+    None
+):
+    client = Client(Harness())
+    client.ask(Queue.Declare(queue="q", arguments={"x-max-length": 0}))  # nothing is crowded
+    data = publish_bytes(b"x" * 100, routing_key="q") * 3000
+    client.send(data)
+    assert client.session.appetite() == READ_BYTES
+    client.ask(Tx.Select())
+    client.send(data)
+    pieces = publish_bytes(b"x" * 100, routing_key="q")
+    frames = client.session.appetite() / len(pieces) * 3
+    assert SLOW_FRAMES_MAX * 0.9 < frames <= SLOW_FRAMES_MAX
+    client.ask(Tx.Rollback())
+    client.tell(Tx.Commit())
+    assert client.session.appetite() == READ_BYTES_MIN

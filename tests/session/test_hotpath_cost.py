@@ -55,7 +55,7 @@ def publishes(**properties: Any) -> bytes:
 
 
 def assert_cheap(calls: int, steps: int = 1) -> None:
-    """Not more calls than `steps` (publish, confirm, deliver, ack) of each message may have."""
+    """Not more calls than `steps` (publish, expiry, confirm, deliver, ack) may have."""
     limit = MESSAGES * CALLS_PER_MESSAGE_MAX * steps
     assert calls <= limit, f"{calls} calls for {MESSAGES} messages"
 
@@ -74,6 +74,14 @@ def test_a_confirmed_persistent_publish_into_a_durable_queue_costs_no_call() -> 
     assert_cheap(calls_of(lambda: client.send(data)), steps=2)
     (told,) = client.heard()
     assert (told.method.delivery_tag, told.method.multiple) == (MESSAGES, True)
+
+
+def test_a_publish_with_an_expiration_costs_no_call() -> None:
+    (client,) = clients(1)
+    data = publishes(expiration="60000")
+    assert_cheap(calls_of(lambda: client.send(data)), steps=2)
+    client.harness.wait(60)
+    assert client.ask(Queue.Declare(queue="q", passive=True)).method.message_count == 0
 
 
 def test_publishes_to_other_queues_cost_a_few_calls_for_each_change() -> None:

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from amqpd import errors
-from amqpd.broker.arguments import EXPIRY_MS_MAX
 from amqpd.broker.message import ENVELOPE, HEADER, Message, body_bytes
 from amqpd.broker.queues.direct_reply import REPLY_QUEUE
 from amqpd.broker.routing import leads_nowhere, may_select_keys, route, sender_selected_keys
 from amqpd.session.ack_timeout import EXTENDED
 from amqpd.session.content import Assembly
+from amqpd.session.expiration import problem as expiration_problem
 from amqpd.session.methods.basic import say_with_content
 from amqpd.session.route import Route, resolve
 from amqpd.session.transaction import Publish
@@ -27,8 +26,6 @@ from amqpd.wire.methods import Basic
 if TYPE_CHECKING:
     from amqpd.broker.routing import Target
     from amqpd.session.channel import Channel
-
-INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 def publish(channel: Channel, assembly: Assembly) -> None:
@@ -119,18 +116,8 @@ def _check_expiration(header: bytes) -> None:
     expiration = content.short_string(header, content.EXPIRATION)
     if expiration is None:
         return
-    number = INTEGER.match(expiration)
-    if number is None:
-        why = "no_integer"
-    elif number.end() < len(expiration):
-        why = f'{{leftover_string,"{expiration[number.end() :]}"}}'
-    elif int(expiration) < 0:
-        why = f"{{value_negative,{int(expiration)}}}"
-    elif int(expiration) > EXPIRY_MS_MAX:
-        why = f"{{value_too_large,{int(expiration)}}}"
-    else:
-        return
-    raise errors.precondition_failed(f"invalid expiration '{expiration}': {why}")
+    if why := expiration_problem(expiration):
+        raise errors.precondition_failed(f"invalid expiration '{expiration}': {why}")
 
 
 def _check_user(channel: Channel, header: bytes) -> None:
