@@ -12,6 +12,8 @@ stands beside it.
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec import Struct
+
 from amqpd.wire.content import PIECE_OVERHEAD_BYTES, Body
 from amqpd.wire.prefixes import deliver_suffix
 
@@ -25,8 +27,11 @@ WAS_DEAD: Final = 1
 WAS_PUT_OFF: Final = 2
 
 
-class Envelope:
+class Envelope(Struct, gc=False, eq=False):
     """Where a message was published to; shared by all messages of one address.
+
+    Python's garbage collector knows neither envelopes (`gc=False`) nor, since nothing else in them
+    could be part of a cycle, messages: a pass over a million of them would take 100 ms.
 
     Attributes:
         exchange: name of the exchange, "" for the default exchange.
@@ -36,15 +41,15 @@ class Envelope:
         suffixes: ends of a basic.deliver frame, for first deliveries and for redeliveries.
     """
 
-    __slots__ = ("exchange", "past", "routing_key", "suffixes")
+    exchange: str
+    routing_key: str
+    past: int = 0
+    suffixes: tuple[bytes, bytes] = (b"", b"")
 
-    def __init__(self, exchange: str, routing_key: str, *, past: int = 0) -> None:
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.past = past
+    def __post_init__(self) -> None:
         self.suffixes = (
-            deliver_suffix(False, exchange, routing_key),
-            deliver_suffix(True, exchange, routing_key),
+            deliver_suffix(False, self.exchange, self.routing_key),
+            deliver_suffix(True, self.exchange, self.routing_key),
         )
 
 

@@ -35,6 +35,7 @@ class BrokerServer:
         self._store = place.start(self)
         self._is_full = False
         self._turning = False
+        self._again = False
         self._nursery = nursery
         self._deadline = float("inf")
         self._deadline_moved = trio.Event()
@@ -102,17 +103,18 @@ class BrokerServer:
 
     def turn(self) -> None:
         """Does what the core has made ready, until nothing is."""
+        self._again = True
         if self._turning:
             return  # the turn that is under way will see it
         self._turning = True
         try:
-            while self._do_what_is_ready():
-                pass
+            while self._again:
+                self._again = False
+                self._do_what_is_ready()
         finally:
             self._turning = False
 
-    def _do_what_is_ready(self) -> bool:
-        """Whether there may be more."""
+    def _do_what_is_ready(self) -> None:
         ready = self.core.ready()
         if ready.journal is not None:
             self._store.hand_over(ready.journal)
@@ -125,7 +127,6 @@ class BrokerServer:
         if ready.deadline is not None and ready.deadline < self._deadline:
             self._deadline = ready.deadline
             self._deadline_moved.set()
-        return bool(ready.journal or ready.sessions or ready.fetches)
 
     async def tick(self) -> None:
         """Calls the core whenever its deadline has passed."""

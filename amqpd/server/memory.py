@@ -3,10 +3,10 @@
 import ctypes
 import gc
 
-# Messages are no cycles. What is new is looked at in small portions: nothing goes on meanwhile, and
-# beside a million messages it is slow (30 ms for 50,000). What is older is looked at rarely.
-COLLECT_AFTER_ALLOCATIONS = 1_000
-COLLECTIONS = 20, 100
+# The collector need not look at messages (broker/message.py), but at all that is new it does, once,
+# and nothing goes on meanwhile: some 20 ms for 50,000 objects beside a million messages.
+COLLECT_AFTER_ALLOCATIONS = 10_000
+COLLECTIONS = 10, 10
 
 # Parameters of glibc's mallopt(3). With its defaults a broker that passes large messages gives
 # their memory back to the system and takes it again a hundred times a second, and most of its time

@@ -155,8 +155,10 @@ class Session:
             return
         if self.flow.suspended:
             self._input.append(data)
-        else:
+        elif self._input.size:
             self._work(self._input.gather(data, self.state != "header"))
+        else:
+            self._work(((data, 0),))
 
     def work_on(self) -> None:
         """Goes on with what was left when the session was suspended."""
@@ -166,7 +168,9 @@ class Session:
     def _work(self, buffers: Iterable[tuple[bytes, int]]) -> None:
         try:
             for buffer, start in buffers:
-                self._input.keep(self._work_off(buffer, start))
+                offset = self._work_off(buffer, start)
+                if offset < len(buffer):
+                    self._input.append(buffer[offset:])
             self.end_batch()
         except errors.ConnectionException as error:
             self._deaf = True  # where the next frame would start is not known any more
@@ -185,7 +189,7 @@ class Session:
         while not self.closing and not self._deaf and not self.flow.suspended:
             if absorb is not None and self.state == "running":
                 offset, incomplete = absorb(self, data, offset)
-                if incomplete:
+                if incomplete or offset == len(data):
                     break
             frame = frames.cut(data, offset, self.frame_bytes_max)
             if frame is None:

@@ -12,17 +12,19 @@ class Input:
 
     Bound: one frame of frame-max, or one message of which the hot path waits for the end, and one
     read of the socket.
+
+    Attributes:
+        size: bytes left over.
     """
 
-    __slots__ = ("_data", "_rest", "_size")
+    __slots__ = ("_rest", "size")
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
-        self._size = 0
-        self._data = b""
+        self.size = 0
 
     def gather(self, data: bytes, in_frames: bool) -> Iterator[tuple[bytes, int]]:
-        """Buffers and where in them to begin; after each, `keep` says how far it was worked off.
+        """Buffers and where in them to begin; after each, `append` what of it is left over.
 
         Args:
             in_frames: what was left over begins with a frame (and not in the protocol header).
@@ -30,46 +32,33 @@ class Input:
         offset = 0
         if self._rest:
             start = self._rest[0]
-            missing = missing_bytes(start) - (self._size - len(start)) if in_frames else 0
+            missing = missing_bytes(start) - (self.size - len(start)) if in_frames else 0
             if missing > len(data):
                 self._rest.append(data)
-                self._size += len(data)
+                self.size += len(data)
                 return
             if missing > 0:
-                self._data = b"".join((*self._rest, memoryview(data)[:missing]))
+                frame = b"".join((*self._rest, memoryview(data)[:missing]))
                 self.clear()
-                yield self._data, 0
+                yield frame, 0
                 offset = missing
             if self._rest:
                 data, offset = b"".join((*self._rest, data[offset:])), 0
                 self.clear()
-        self._data = data
         yield data, offset
 
     def append(self, data: bytes) -> None:
-        """Keeps bytes for later."""
+        """Keeps what is left over, or comes while nothing is worked off."""
         self._rest.append(data)
-        self._size += len(data)
+        self.size += len(data)
 
     def again(self) -> Iterator[tuple[bytes, int]]:
         """What was left over, from its begin."""
         if self._rest:
-            self._data = b"".join(self._rest)
+            data = b"".join(self._rest)
             self.clear()
-            yield self._data, 0
-
-    def keep(self, offset: int) -> None:
-        """The buffer was worked off up to `offset`."""
-        rest = self._data[offset:]
-        self._data = b""
-        if rest:
-            self._rest, self._size = [rest], len(rest)
+            yield data, 0
 
     def clear(self) -> None:
         """Forgets what was left over."""
-        self._rest, self._size = [], 0
-
-    @property
-    def size(self) -> int:
-        """Bytes left over."""
-        return self._size
+        self._rest, self.size = [], 0

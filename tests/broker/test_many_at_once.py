@@ -52,6 +52,26 @@ def test_a_ttl_that_becomes_shorter_holds_behind_messages_that_live_longer() -> 
     assert told == [b"long"]
 
 
+@pytest.mark.parametrize("consumers", [1, 2])
+def test_consumers_get_what_comes_behind_more_expired_messages_than_one_turn_drops(
+    consumers: int,
+) -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q"))
+    client.publish(b"before", routing_key="q")
+    fill(client, body=b"over", expiration="1000")
+    client.publish(b"behind", routing_key="q")
+    harness.wait(2)
+    for _ in range(consumers):
+        client.tell(Basic.Consume(queue="q", no_ack=True))
+    harness.wait(1)
+    for _ in range(2):
+        client.publish(b"new", routing_key="q")
+    told = [each.body for each in client.heard() if isinstance(each.method, Basic.Deliver)]
+    assert told == [b"before", b"behind", b"new", b"new"]
+
+
 @pytest.mark.parametrize("arguments", [{"x-message-ttl": 1000}, {"x-max-length": 3000}])
 def test_dead_letters_wait_for_a_slow_disk(arguments: dict[str, Any]) -> None:
     harness = Harness(NARROW)

@@ -309,6 +309,7 @@ class Queue:
                 consumer, room = takers[0]
                 run = self._take(min(room, at_hand))
                 if run is None:
+                    selection.took(takers, 0)
                     return
                 self._give(consumer, run, run.numbers, run.messages)
                 selection.took(takers, len(run.messages))
@@ -350,6 +351,7 @@ class Queue:
         ways = len(takers)
         run = self._take(min(min(room for _, room in takers) * ways, limit))
         if run is None:
+            self.selection.took(takers, 0)
             return False
         numbers, messages = run.numbers, run.messages
         if len({consumer.channel for consumer, _ in takers}) == ways:

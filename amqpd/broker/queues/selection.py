@@ -36,7 +36,8 @@ class Selection:
         self.active: Consumer | None = None
         self._gives_way = gives_way
         self.consumers: dict[Consumer, None] = {}
-        # Turns in which someone stands, by priority, and their priorities negated: highest first.
+        # Turns in which someone stands, or the only one, by priority, and their priorities negated:
+        # highest first.
         self._turns: dict[int, deque[Consumer]] = {}
         self._order: list[int] = []
 
@@ -117,9 +118,9 @@ class Selection:
         while self._order:
             priority = -self._order[0]
             found = self._with_room(self._turns[priority], count)
-            self._forget_if_empty(priority)
-            if found:
+            if found or len(self._order) == 1:
                 return found
+            self._forget_if_empty(priority)
         return []
 
     def _with_room(self, turn: deque[Consumer], count: int) -> list[tuple[Consumer, int]]:
@@ -168,6 +169,6 @@ class Selection:
         return turn
 
     def _forget_if_empty(self, priority: int) -> None:
-        if not self._turns[priority]:
+        if not self._turns[priority] and len(self._order) > 1:  # the last would soon be made again
             del self._turns[priority]
             self._order.remove(-priority)

@@ -189,37 +189,42 @@ class Window:
         are in memory; if not, the store must have them all.
         """
         first, count = self.next_number, len(messages)
-        self.next_number += count
+        self.next_number = below = first + count
         self.ready += count
         self.ready_bytes += size
+        memory, window = self._memory, self._window
         headers = headers_size(messages)
         cost = size + headers + MESSAGE_OVERHEAD_BYTES * count
-        if self.behind or (self.window_bytes and self.window_bytes + cost > self._memory.window()):
-            if not self.behind:
-                self.behind_from = first
-            self.behind += count
-            kept = [message for message in messages if message[PERSISTENT]]
-            self._behind_kept += len(kept)
-            self._behind_kept_bytes += bodies_size(kept)
+        if self.behind or (self.window_bytes and self.window_bytes + cost > memory.window()):
+            self._put_behind(first, messages)
             return first, False
         self.window_bytes += cost
-        self._memory.held += cost
-        window = self._window
+        memory.held += cost
+        last = window[-1] if window else None
         if (
-            window
-            and isinstance(numbers := window[-1].numbers, range)
+            last is not None
+            and isinstance(numbers := last.numbers, range)
             and numbers.stop == first
             and len(numbers) + count <= CHUNK_MESSAGES_MAX
-            and window[-1].size + size <= CHUNK_BYTES_MAX
+            and last.size + size <= CHUNK_BYTES_MAX
         ):
-            last = window[-1]
-            last.numbers = range(numbers.start, first + count)
+            last.numbers = range(numbers.start, below)
             last.messages += messages
             last.size += size
             last.headers += headers
+        elif count <= PUT_MESSAGES_MAX and size <= PUT_BYTES_MAX:
+            window.append(Chunk(range(first, below), messages, size, headers))
         else:
-            self._append(range(first, first + count), messages, size, headers)
+            self._append(range(first, below), messages, size, headers)
         return first, True
+
+    def _put_behind(self, first: int, messages: list[Message]) -> None:
+        if not self.behind:
+            self.behind_from = first
+        self.behind += len(messages)
+        kept = [message for message in messages if message[PERSISTENT]]
+        self._behind_kept += len(kept)
+        self._behind_kept_bytes += bodies_size(kept)
 
     def _append(
         self, numbers: Sequence[int], messages: list[Message], size: int, headers: int
