@@ -8,7 +8,8 @@ bytes, a whole broker runs in a unit test, and time is a number.
 from __future__ import annotations
 
 from random import Random
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from amqpd import errors
 from amqpd.broker.broker import Broker
@@ -21,7 +22,7 @@ from amqpd.session.connection import HotPath, Peer, Session
 from amqpd.session.methods.basic import deliver
 
 
-class Ready(NamedTuple):
+class Ready(Struct, gc=False, eq=False):
     """What must be done now; each thing is handed out once.
 
     Attributes:

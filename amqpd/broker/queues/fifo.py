@@ -172,7 +172,8 @@ class Fifo:
         moved, ticket = self._handed_out.pass_on(run, self._journal)
         if moved:
             self._journal.mark(self)
-        return run._replace(ticket=ticket) if ticket else run
+        run.ticket = ticket
+        return run
 
     def drop(self, limit: int) -> Run:
         """Removes at least one and at most `limit` of the messages that go first, for good."""

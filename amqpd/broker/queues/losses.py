@@ -7,7 +7,7 @@ Source: RabbitMQ, "Time-To-Live and Expiration", "Queue Length Limit".
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, dead_letter
@@ -150,7 +150,7 @@ class Losses:
             run = backlog.overdue(deadlines, now, STEP_MESSAGES - self.spent)
             if run is None:
                 return True
-            self._lose(run, EXPIRED)
+            self._lose(run.numbers, run.messages, EXPIRED)
         deadline = backlog.first_deadline(deadlines)
         if deadline is None or deadline > now:
             return True
@@ -179,11 +179,11 @@ class Losses:
         pairs = list(zip(run.numbers, run.messages, strict=True))
         expired = [message for number, message in pairs if number in gone]
         self._queue.backlog.settle(over, expired)
-        self._lose(run._replace(numbers=over, messages=expired), EXPIRED)
+        self._lose(over, expired, EXPIRED)
         left = [pair for pair in pairs if pair[0] not in gone]
-        return run._replace(
-            numbers=[number for number, _ in left], messages=[message for _, message in left]
-        )
+        run.numbers = [number for number, _ in left]
+        run.messages = [message for _, message in left]
+        return run
 
     def trim(self) -> None:
         """Drops what is over its time or beyond the limits."""
@@ -196,7 +196,8 @@ class Losses:
             if not self.may_go_on:
                 self._go_on_later()
                 return
-            self._lose(backlog.drop(min(excess, STEP_MESSAGES - self.spent)), MAXLEN)
+            run = backlog.drop(min(excess, STEP_MESSAGES - self.spent))
+            self._lose(run.numbers, run.messages, MAXLEN)
         if queue.expiry.deadlines:
             deadline = backlog.first_deadline(queue.expiry.deadlines)
             if deadline is not None:
@@ -208,8 +209,8 @@ class Losses:
         is_choked = self._broker.journal.is_choked
         self._alarm.set_by(self._broker.now + (CHOKED_S if is_choked else 0))
 
-    def _lose(self, run: Run, reason: str) -> None:
+    def _lose(self, numbers: Sequence[int], messages: list[Message], reason: str) -> None:
         """Messages are gone, for a reason other than that a consumer was done with them."""
-        self.spent += len(run.messages)
-        dead_letter(self._broker, self._queue, run.messages, reason)
-        self._queue.lost(run.numbers, run.messages)
+        self.spent += len(messages)
+        dead_letter(self._broker, self._queue, messages, reason)
+        self._queue.lost(numbers, messages)

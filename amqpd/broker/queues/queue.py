@@ -414,7 +414,7 @@ class Queue:
         if self.pace is not None:
             self.pace.spend(1)
         if self.returns.counts:
-            run = run._replace(messages=self.returns.counted(run.numbers, run.messages))
+            run.messages = self.returns.counted(run.numbers, run.messages)
         if consumer.no_ack:
             self.forget(run.numbers, run.messages)
         else:

@@ -16,6 +16,8 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from amqpd.broker.fetch import Fetch, Fetched
 from amqpd.broker.memory import MESSAGE_OVERHEAD_BYTES, Memory, headers_size, held_alone
 from amqpd.broker.message import PERSISTENT, Message, bodies_size
@@ -34,7 +36,7 @@ FETCH_MESSAGES_MAX = 8192
 FETCH_BYTES_MAX = 2_097_152
 
 
-class Run(NamedTuple):
+class Run(Struct, gc=False, eq=False):
     """Messages taken together, in order; `numbers` and `messages` run side by side.
 
     Attributes:
