@@ -11,6 +11,7 @@ from amqpd.config import Config
 from amqpd.core import Core
 from amqpd.log import EventLog
 from amqpd.server.connection import Connection
+from amqpd.server.memory import Collector
 from amqpd.server.store import Place
 from amqpd.session.connection import Session
 
@@ -37,6 +38,7 @@ class BrokerServer:
         self._turning = False
         self._again = False
         self._nursery = nursery
+        self._collector = Collector()
         self._deadline = float("inf")
         self._deadline_moved = trio.Event()
 
@@ -113,6 +115,7 @@ class BrokerServer:
                 self._do_what_is_ready()
         finally:
             self._turning = False
+        self._collector.look(self.core.broker.now)
 
     def _do_what_is_ready(self) -> None:
         ready = self.core.ready()
