@@ -3,13 +3,13 @@
 import ctypes
 import gc
 
-# The garbage collector need not look at messages (broker/message.py), but at all that is new it does,
-# once, and nothing goes on meanwhile: 15 ms for 140,000 objects. Python has it look when so many more
-# objects were made than freed, which in a broker that makes as many as it frees may be never; then
-# so many are new at last. So it is asked to look often, and finds little.
+# The garbage collector need not look at messages (broker/message.py), but at all that is new it
+# does, once, and nothing goes on meanwhile: 15 ms for 140,000 objects. Python has it look when so
+# many more objects were made than freed, which in a broker that makes as many as it frees may be
+# never; then so many are new at last. So it is asked to look every now and then, and finds little.
 COLLECT_AFTER_ALLOCATIONS = 50_000
 COLLECTIONS = 10, 10
-COLLECT_EVERY_S = 0.05
+COLLECT_EVERY_S = 0.2
 
 # Parameters of glibc's mallopt(3). With its defaults a broker that passes large messages gives
 # their memory back to the system and takes it again a hundred times a second, and most of its time
