@@ -87,6 +87,7 @@ class Events:
             fields.boolean("durable", queue.durable),
             fields.boolean("auto_delete", queue.auto_delete),
             fields.boolean("exclusive", queue.exclusive_owner is not None),
+            fields.text("owner_pid", queue.exclusive_owner.name if queue.exclusive_owner else ""),
             _arguments(queue.arguments),
             user=user,
         )

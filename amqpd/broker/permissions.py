@@ -17,6 +17,10 @@ class Owner(Protocol):
 
     exclusive_queues: dict[Queue, None]
 
+    @property
+    def name(self) -> str:
+        """What it is called where people look."""
+
 
 class Actor(NamedTuple):
     """On whose behalf something is done.

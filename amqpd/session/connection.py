@@ -82,6 +82,7 @@ class Session:
 
     Attributes:
         state: where the conversation is; RabbitMQ's names, which its reply texts print.
+        connected_ms: when it connected, in milliseconds since 1970.
         closing: close the socket once the output is written.
         frame_bytes_max: as negotiated; 0 for no limit.
         plain_headers: headers that the hot path has found to need no thought, with what it has to
@@ -110,6 +111,7 @@ class Session:
         self.hot_path = hot_path
         self.speakers = speakers
         self.promisers = promisers
+        self.connected_ms = broker.wall_ms()
         self.state = "header"
         self.closing = False
         self.clogged = False
@@ -144,6 +146,11 @@ class Session:
             broker.now + broker.config.connection.handshake_timeout_s,
             lambda: self.give_up("the handshake took too long"),
         )
+
+    @property
+    def name(self) -> str:
+        """What it is called where people look, as in RabbitMQ."""
+        return self.peer.name
 
     # --- input ----------------------------------------------------------------------------------
 

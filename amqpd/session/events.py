@@ -22,7 +22,7 @@ def connection_created(session: Session) -> None:
         "connection.created",
         *_of(session),
         fields.text("type", "network"),
-        fields.text("peer_host", _host(session)),
+        *_ends(session),
         fields.text("protocol", PROTOCOL),
         fields.text("auth_mechanism", session.mechanism),
         fields.boolean("ssl", False),
@@ -31,6 +31,7 @@ def connection_created(session: Session) -> None:
         fields.long("timeout", session.heartbeat_s),
         fields.long("frame_max", session.frame_bytes_max),
         fields.long("channel_max", session.channels_max),
+        fields.long("connected_at", session.connected_ms),
         fields.text("node", session.broker.config.node.name),
         user=session.user,
     )
@@ -52,7 +53,7 @@ def channel_created(channel: Channel) -> None:
             "channel.created",
             fields.text("pid", channel.name),
             fields.text("name", channel.name),
-            fields.text("connection", session.peer.name),
+            fields.text("connection", session.name),
             fields.long("number", channel.number),
             fields.text("user", session.user.name),
             fields.text("vhost", session.vhost.name),
@@ -78,9 +79,9 @@ def authentication(session: Session, name: str, mechanism: str, *, succeeded: bo
     events.tell(
         f"user.authentication.{'success' if succeeded else 'failure'}",
         fields.text("name", name),
-        fields.text("connection_name", session.peer.name),
+        fields.text("connection_name", session.name),
         fields.text("connection_type", "network"),
-        fields.text("peer_host", _host(session)),
+        *_ends(session),
         fields.text("protocol", PROTOCOL),
         fields.text("auth_mechanism", mechanism),
         fields.boolean("ssl", False),
@@ -92,12 +93,20 @@ def _of(session: Session) -> tuple[bytes, ...]:
     said = session.client_properties.get("connection_name", "")
     name = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
     return (
-        fields.text("name", session.peer.name),
-        fields.text("pid", session.peer.name),
+        fields.text("name", session.name),
+        fields.text("pid", session.name),
         fields.text("user_provided_name", name),
     )
 
 
-def _host(session: Session) -> str:
-    """The client's address, out of the connection's name."""
-    return session.peer.name.split(" -> ")[0].rpartition(":")[0].strip("[]")
+def _ends(session: Session) -> list[bytes]:
+    """The addresses of both ends, out of the connection's name; without ports for a Unix socket."""
+    told: list[bytes] = []
+    for prefix, end in zip(("peer_", ""), session.name.split(" -> "), strict=True):
+        host, _, port = end.rpartition(":")
+        if not port.isdecimal():
+            told.append(fields.text(f"{prefix}host", end))
+            continue
+        told.append(fields.text(f"{prefix}host", host.strip("[]")))
+        told.append(fields.long(f"{prefix}port", int(port)))
+    return told

@@ -80,12 +80,33 @@ def test_an_event_says_what_has_happened_to_what_and_who_did_it() -> None:
         "durable": True,
         "auto_delete": False,
         "exclusive": False,
+        "owner_pid": "",
         "arguments": [
             '{<<"x-max-length">>,byte,5}',
             '{<<"x-overflow">>,longstr,<<"drop-head">>}',
         ],
         "timestamp_in_ms": 1_000_000_000,
     }
+
+
+def test_a_connection_is_told_with_both_its_ends_and_its_time() -> None:
+    harness = Harness(EVENTS, epoch=1_000_000)
+    listener = Listener(harness, "amq.rabbitmq.event", "connection.created")
+    Client(harness)
+    (told,) = listener.told()
+    headers = told.properties.headers
+    assert headers["name"] == "127.0.0.1:50002 -> 127.0.0.1:5672"
+    assert (headers["peer_host"], headers["peer_port"]) == ("127.0.0.1", 50002)
+    assert (headers["host"], headers["port"]) == ("127.0.0.1", 5672)
+    assert headers["connected_at"] == 1_000_000_000
+
+
+def test_an_exclusive_queue_is_told_with_its_owner() -> None:
+    harness = Harness(EVENTS)
+    listener = Listener(harness, "amq.rabbitmq.event", "queue.created")
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q", exclusive=True))
+    assert listener.headers()["owner_pid"] == client.session.name
 
 
 def test_what_the_broker_does_by_itself_is_told_as_its_own_deed() -> None:

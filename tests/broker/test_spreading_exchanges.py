@@ -110,3 +110,12 @@ def test_random_exchanges_choose_anew_for_each_message(type_name: str) -> None:
         spreading.bind(name)
     counts = Counter(spreading.where("k") for _ in range(3000))
     assert all(800 < counts[name] < 1200 for name in "abc")
+
+
+def test_what_is_bound_more_often_is_chosen_more_often() -> None:
+    spreading = Spreading("x-random")
+    for key in ("", "1", "2"):
+        spreading.bind("often", key)
+    spreading.bind("once")
+    counts = Counter(spreading.where("k") for _ in range(3000))
+    assert 2100 < counts["often"] < 2400

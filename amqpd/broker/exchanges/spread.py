@@ -41,7 +41,7 @@ class Chance(Protocol):
 
 
 class Spread:
-    """What these exchanges share: each destination counts once, however often it is bound."""
+    """What these exchanges share: what is bound to them."""
 
     uses_headers = False
     varies = False
@@ -123,7 +123,7 @@ class ModulusHash(Spread):
 
 
 class ByChance(Spread):
-    """The router of `x-random` and `x-local-random` exchanges."""
+    """The router of `x-random` and `x-local-random` exchanges: one binding out of all."""
 
     varies = True
 
@@ -134,7 +134,8 @@ class ByChance(Spread):
     def route(
         self, routing_keys: list[str], headers: Mapping[str, Any], header: bytes
     ) -> list[Destination]:
-        return [self._random.choice([*self._bindings])] if self._bindings else []
+        bound = [each for bindings in self._bindings.values() for each in bindings]
+        return [self._random.choice(bound).destination] if bound else []
 
 
 def check_hash_arguments(arguments: Arguments) -> None:

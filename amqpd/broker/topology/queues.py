@@ -204,7 +204,7 @@ def delete_queue(
         if_unused = if_empty = False
     if if_unused and queue.selection.consumers:
         raise errors.precondition_failed(f"{vhost.words('queue', name)} in use")
-    if if_empty and queue.ready:
+    if if_empty and (queue.ready or queue.delayed):  # what waits would be lost, too
         raise errors.precondition_failed(f"{vhost.words('queue', name)} not empty")
     count = queue.ready
     remove_queue(broker, actor, queue)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 OWN_ARGUMENTS = ("x-ack-timeout", "x-max-rate")  # they are what they are of a queue
+NOT_FOR_STREAMS = ("x-priority", "x-ack-timeout")  # all read the same, and nothing goes back
 
 
 def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
@@ -100,13 +101,9 @@ def _check_arguments(channel: Channel, queue: Queue, arguments: Arguments) -> No
         if name in arguments.values and (why := problem(name, arguments)) is not None:
             words = channel.session.vhost.words("queue", queue.name)
             raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {why}")
-    if queue.stream is not None and "x-ack-timeout" in arguments.values:  # nothing goes back there
-        words = channel.session.vhost.words("queue", queue.name)
-        raise errors.precondition_failed(
-            f"invalid arg 'x-ack-timeout' for {words} of queue type rabbit_stream_queue"
-        )
-    for name in stream_consumer.ARGUMENTS:
-        if name in arguments.values and kind != "stream":
+    unwanted = NOT_FOR_STREAMS if kind == "stream" else stream_consumer.ARGUMENTS
+    for name in unwanted:
+        if name in arguments.values:
             words = channel.session.vhost.words("queue", queue.name)
             raise errors.precondition_failed(
                 f"invalid arg '{name}' for {words} of queue type rabbit_{kind}_queue"
