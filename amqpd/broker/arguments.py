@@ -32,8 +32,8 @@ SEGMENT_SIZE = "x-stream-max-segment-size-bytes"
 SEGMENT_BYTES_MAX = 3_000_000_000
 FILTER_SIZE = "x-stream-filter-size-bytes"
 DELAYED_RETRIES = ("disabled", "all", "failed", "returned")
-AT_LEAST_ONE = "1 or more"
-MILLISECONDS = "milliseconds, 1 or more"
+AT_LEAST_ONE = "a whole number, 1 or more"
+MILLISECONDS = "a whole number of milliseconds, 1 or more"
 QUEUE_TYPES = ("classic", "quorum", "stream")
 
 
@@ -119,6 +119,13 @@ def _between(least: float, most: float, words: str) -> Check:
     return check
 
 
+def _max_delay(value: int, arguments: Values) -> str | None:
+    least = arguments.get("x-retry-min-delay", 1)
+    if isinstance(least, int) and 1 <= value < least:
+        return f'"expected no less than x-retry-min-delay, got {value}"'
+    return _between(1, inf, MILLISECONDS)(value, arguments)
+
+
 def _one_of(why: str, *allowed: str) -> Check:
     """`why` may name the value as {}."""
 
@@ -174,15 +181,15 @@ TABLE: dict[str, Argument] = {
         _one_of("invalid_queue_locator_arg", "client-local", "balanced", *OLD_LOCATORS),
     ),
     "x-delayed": _switch(),
-    "x-retry-max": _number("0 or more", 0),
+    "x-retry-max": _number("a whole number, 0 or more", 0),
     "x-retry-min-delay": _number(MILLISECONDS, 1),
-    "x-retry-max-delay": _number(MILLISECONDS, 1),
+    "x-retry-max-delay": Argument(INTEGER_TYPES, _max_delay, ("classic", "quorum"), MILLISECONDS),
     "x-retry-multiplier": _number("a number from 1 to 100", 1, 100, NUMBER_TYPES),
     "x-retry-jitter": _number("a number from 0 to 1", 0, 1, NUMBER_TYPES),
     "x-ack-timeout": _number(MILLISECONDS, 1),
     "x-message-groups": _switch(_no_priorities, _CLASSIC),
     "x-message-deduplication": _switch(),
-    SIZE: _number(f"1 to {SIZE_MAX}", 1, SIZE_MAX),
+    SIZE: _number(f"a whole number from 1 to {SIZE_MAX}", 1, SIZE_MAX),
     TTL: _number(MILLISECONDS, 1),
     "x-max-rate": _number("a number above 0", nextafter(0, 1), inf, NUMBER_TYPES),
     "x-max-unacked": _number(AT_LEAST_ONE, 1),

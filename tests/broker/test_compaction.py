@@ -148,7 +148,7 @@ def test_a_reader_at_the_end_sees_all_that_comes(store: Store) -> None:
 @pytest.mark.parametrize(
     ("newest", "more", "why"),
     [
-        (0, {}, '"expected 1 or more, got 0"'),
+        (0, {}, '"expected a whole number, 1 or more, got 0"'),
         (1, {"x-max-age": "1h"}, '"it goes with no x-max-age"'),
         (1, {"x-max-length-bytes": 9}, '"it goes with no x-max-length-bytes"'),
     ],

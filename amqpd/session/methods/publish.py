@@ -67,10 +67,10 @@ def publish(channel: Channel, assembly: Assembly) -> None:
 def _extend(channel: Channel, header: bytes) -> None:
     """The client still works on deliveries. Raises ChannelException 406 for what are no tags."""
     tags = content.headers(header).values.get(EXTENDED)
-    if isinstance(tags, int):
+    if type(tags) is int:
         tags = [tags]
     if tags is not None and not (
-        isinstance(tags, list) and all(isinstance(tag, int) for tag in tags)
+        isinstance(tags, list) and all(type(tag) is int for tag in tags)  # a bool is no number
     ):
         raise errors.precondition_failed(
             f"invalid header '{EXTENDED}': expected a delivery tag or an array of them"
