@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from amqpd.broker.exchanges.delayed import DELAY, delay_ms, released
@@ -133,8 +134,10 @@ def wanted_delay_ms(message: Message, now_ms: int) -> int:
     if at is None:
         return max(0, delay_ms(message))
     if isinstance(at, datetime):
-        at = round(at.timestamp() * 1000)
-    return max(0, at - now_ms) if isinstance(at, int) else 0
+        at = at.timestamp() * 1000
+    if isinstance(at, float) and isfinite(at):
+        at = round(at)
+    return max(0, at - now_ms) if type(at) is int else 0
 
 
 def as_released(message: Message) -> Message:
