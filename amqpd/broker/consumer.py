@@ -42,6 +42,9 @@ class Receiver(Protocol):
     ) -> None:
         """Hands messages to the client."""
 
+    def terms_changed(self, consumer: Consumer) -> None:
+        """The consumer's queue has other terms: its deliveries may have another time."""
+
     def cancelled(self, consumer: Consumer) -> None:
         """The queue is gone: tells the client, if it wants to know."""
 

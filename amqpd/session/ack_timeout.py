@@ -15,9 +15,9 @@ Source: RabbitMQ, "Delivery Acknowledgement Timeout". RabbitMQ looks once a minu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from amqpd import errors
 from amqpd.broker.deadlines import Deadline
@@ -173,15 +173,13 @@ class Patience(NamedTuple):
     gives_back: bool = False
 
 
-def patience(
-    channel: Channel, queue: Queue, own_ms: int | None = None, gives_back_ms: int | None = None
-) -> Patience:
+def patience(channel: Channel, queue: Queue, arguments: Mapping[str, Any]) -> Patience:
     """How long deliveries of a consumer may be unsettled.
 
     Args:
-        own_ms, gives_back_ms: what the consumer itself says with `x-consumer-timeout` and
-            `x-ack-timeout`.
+        arguments: of the consumer, which were checked.
     """
+    own_ms, gives_back_ms = arguments.get("x-consumer-timeout"), arguments.get("x-ack-timeout")
     if gives_back_ms is None and queue.terms.ack_timeout_s is not None:
         return Patience(queue.terms.ack_timeout_s, gives_back=True)
     if gives_back_ms is not None:

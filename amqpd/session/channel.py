@@ -9,7 +9,7 @@ from amqpd.broker.consumer import RUN_MESSAGES_MAX, Consumer
 from amqpd.broker.message import Message
 from amqpd.broker.queues.direct_reply import DirectReply
 from amqpd.broker.topology.removal import remove_consumer
-from amqpd.session.ack_timeout import AckTimeout
+from amqpd.session.ack_timeout import AckTimeout, patience
 from amqpd.session.confirms import Confirms
 from amqpd.session.content import Assembly
 from amqpd.session.transaction import Transaction
@@ -106,6 +106,15 @@ class Channel:
     def takes_replies(self) -> bool:
         """Whether the client still reads, so that replies to its requests are of use."""
         return not self.session.is_flooded()
+
+    def terms_changed(self, consumer: Consumer) -> None:
+        """The consumer's queue has other terms: its deliveries may have another time."""
+        if consumer.no_ack:
+            return
+        found = patience(self, consumer.queue, consumer.arguments)
+        consumer.ack_timeout_s, consumer.gives_back = found
+        if consumer.unacked:
+            self.ack_timeout.watch(consumer)
 
     def deliver(
         self,

@@ -1,5 +1,6 @@
 """Deliveries that stay unsettled for too long (K12), where a conversation cannot tell it."""
 
+from amqpd.broker.policies import policy
 from amqpd.config import Config
 from amqpd.config.settings import Consumer
 from amqpd.session.ack_timeout import LOOKS_MAX
@@ -76,3 +77,34 @@ def test_what_is_remembered_of_a_channel_is_bounded() -> None:
     assert "Timeout value used: 3600000 ms." in told.method.reply_text
     harness.wait(100)
     assert not channel.ack_timeout._looks or channel.closing
+
+
+def test_a_policy_holds_for_consumers_and_deliveries_that_were_there_before() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q"))
+    client.ask(Basic.Consume(queue="q"))
+    client.publish(b"1", routing_key="q")
+    vhost = harness.core.broker.vhosts["/"]
+    vhost.set_policy(policy("p", "q", {"ack-timeout": 1000}))
+    harness.wait(1.2)
+    told = [each.method for each in client.heard()]
+    assert [each.redelivered for each in told if isinstance(each, Basic.Deliver)] == [False, True]
+    vhost.clear_policy("p")
+    harness.wait(100)
+    assert client.heard() == []
+
+
+def test_what_a_consumer_asked_for_itself_goes_before_a_policy() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q"))
+    client.ask(Basic.Consume(queue="q", arguments={"x-ack-timeout": 5000}))
+    vhost = harness.core.broker.vhosts["/"]
+    vhost.set_policy(policy("p", "q", {"ack-timeout": 1000}))
+    client.publish(b"1", routing_key="q")
+    client.heard()
+    harness.wait(4.9)
+    assert client.heard() == []
+    harness.wait(0.7)
+    assert len(client.heard()) == 1

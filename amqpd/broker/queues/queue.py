@@ -156,6 +156,8 @@ class Queue:
         self._has_brakes = self.pace is not None or self.terms.unacked_max is not None
         if self.stream is not None:
             self.stream.retain(self.terms.retention)
+        for consumer in self.selection.consumers:
+            consumer.channel.terms_changed(consumer)
         self.used()
         self.vhost.generation += 1  # what sessions remember of routes knows whether it may refuse
         self._broker.touch(self)

@@ -46,7 +46,7 @@ def get(channel: Channel, method: Basic.Get, payload: bytes) -> None:
             f"cannot obtain access to locked {session.vhost.words('queue', name)}. basic.get "
             "operations are not supported by quorum queues with single active consumer"
         )
-    seconds, gives_back = patience(channel, queue)
+    seconds, gives_back = patience(channel, queue, {})
     getter = Consumer(
         "",
         queue,

@@ -42,12 +42,8 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     arguments = method_arguments(payload)
     _check_arguments(channel, queue, arguments)
     priority = _integer(queue, channel, arguments, "x-priority") or 0
-    seconds, gives_back = patience(
-        channel,
-        queue,
-        _integer(queue, channel, arguments, "x-consumer-timeout"),
-        arguments.values.get("x-ack-timeout"),
-    )
+    _integer(queue, channel, arguments, "x-consumer-timeout")
+    seconds, gives_back = patience(channel, queue, arguments.values)
     tag = method.consumer_tag or generated_name(session.broker, "amq.ctag-")
     consumer = Consumer(
         tag,
