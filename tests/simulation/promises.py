@@ -41,9 +41,10 @@ class Copy:
         gone: it was settled for good with a ticket from the first to the second one.
         redelivered: what a delivery has to say; after a crash None where either is right.
         known: a client has received it, or the store has said so: no crash takes that back.
+        came_back: it was taken and given back since the broker started.
     """
 
-    __slots__ = ("added", "gone", "known", "persistent", "place", "redelivered", "uid")
+    __slots__ = ("added", "came_back", "gone", "known", "persistent", "place", "redelivered", "uid")
 
     def __init__(self, uid: int, persistent: bool, place: int, added: int) -> None:
         self.uid = uid
@@ -53,6 +54,7 @@ class Copy:
         self.gone: tuple[int, int] | None = None
         self.redelivered: bool | None = False
         self.known = False
+        self.came_back = False
 
     def comes_back(self, ticket: int) -> bool | None:
         """Whether it is there after a crash with this ticket committed; None for maybe."""
@@ -112,7 +114,7 @@ class QueueModel:
         assert copy is not None, f"{uid} is delivered and not ready in {self.name}"
         assert copy.redelivered == redelivered, f"{uid} in {self.name} says {redelivered}"
         self.unacked[uid] = copy
-        self.taken.append((taker, copy.place))
+        self.taken.append((taker, self.turn_of(copy)))
         return copy
 
     def settle(self, copy: Copy, first: int, last: int) -> None:
@@ -124,7 +126,7 @@ class QueueModel:
         """Delivered messages come back."""
         for copy in copies:
             if self.unacked.pop(copy.uid, None) is not None:
-                copy.redelivered = True
+                copy.redelivered = copy.came_back = True
                 self.ready[copy.uid] = copy
 
     def purge(self, ticket: int) -> None:
@@ -136,12 +138,17 @@ class QueueModel:
         """What was taken since the last look was the head of the queue."""
         if not self.taken:
             return
-        behind = min((copy.place for copy in self.ready.values()), default=0)
+        behind = min(map(self.turn_of, self.ready.values()), default=None)
         last: dict[object, int] = {}
-        for channel, place in self.taken:
-            assert place > last.get(channel, 0), f"{self.name} out of order on one channel"
-            assert not behind or place < behind, f"{self.name} out of order"
-            last[channel] = place
+        for channel, turn in self.taken:
+            before = last.get(channel, 0)
+            assert turn > before or turn == before == 0, f"{self.name} out of order on one channel"
+            assert behind is None or turn < behind or turn == 0, f"{self.name} out of order"
+            last[channel] = turn
+
+    def turn_of(self, copy: Copy) -> int:
+        """What goes first has less. In a quorum queue all that came back goes before the others."""
+        return 0 if self.kind.quorum and copy.came_back else copy.place
 
     def forget(self, ticket: int) -> None:
         """Nothing before the ticket can be undone: what was gone by then cannot come back."""
@@ -160,7 +167,7 @@ class QueueModel:
                 copy.redelivered = True
             elif self.had_takers and not exact:
                 copy.redelivered = None
-            copy.added, copy.gone = 0, None
+            copy.added, copy.gone, copy.came_back = 0, None, False
         self.added, self.removed, self.had_takers = 0, None, False
         self.consumers.clear()
 

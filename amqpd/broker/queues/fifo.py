@@ -44,7 +44,7 @@ class Fifo:
     Args:
         queue_id: its number in the journal and the store.
         durable: persistent messages are kept; of a line that is not durable, none is.
-        keeps_all: all messages count as persistent.
+        is_quorum: all messages count as persistent, and what comes back goes in that order.
         base: what the numbers of its messages begin from.
         standing: as the store has it.
 
@@ -61,7 +61,7 @@ class Fifo:
         memory: Memory,
         *,
         durable: bool,
-        keeps_all: bool = False,
+        is_quorum: bool = False,
         base: int = 0,
         standing: Standing | None = None,
     ) -> None:
@@ -74,10 +74,16 @@ class Fifo:
         self.kept_bytes = found.bytes
         self.has_spilled = False
         self.window = Window(
-            memory, base + found.next_number, found.messages, found.bytes, seen_below, base + 1
+            memory,
+            base + found.next_number,
+            found.messages,
+            found.bytes,
+            seen_below,
+            base + 1,
+            returns_in_turn=is_quorum,
         )
         self.lines = (self,)
-        self._keeps_all = keeps_all
+        self._is_quorum = is_quorum
         self._journal = journal
         self._handed_out = HandedOut(seen_below)
 
@@ -135,7 +141,7 @@ class Fifo:
 
         The list is the backlog's from here on. Returns those that are in memory, if asked to tell.
         """
-        if self._keeps_all:
+        if self._is_quorum:
             messages = as_persistent(messages)
         first, at_hand = self.window.put(messages, size)
         if self.durable or not at_hand:
@@ -271,7 +277,7 @@ class Fifo:
         """
         if not self.window.expects(fetch):
             return None
-        if self._keeps_all:
+        if self._is_quorum:
             answer = answer._replace(messages=as_persistent(answer.messages))
         missing = self._show(answer)
         if self.durable and (missing.kept or answer.damaged):

@@ -49,7 +49,7 @@ class HandedOut:
         if journal.committed >= self._ticket:
             self._kept_below = self.below
         numbers = run.numbers
-        last = numbers[-1]
+        last = max(numbers) if run.redelivered else numbers[-1]  # what came back may be in turn
         moved = not run.redelivered and last + self._ahead // 2 >= self.below
         if moved:
             self.below, self._ticket = last + self._ahead, journal.ticket

@@ -83,7 +83,7 @@ def backlog(
             broker.journal,
             broker.memory,
             durable=durable,
-            keeps_all=is_quorum,
+            is_quorum=is_quorum,
             base=place << LINE_BITS,
             standing=standings.get(queue_id + place),
         )

@@ -1,11 +1,12 @@
-"""Ready messages in order: first in, first out, requeued messages at their old place.
+"""Ready messages in order: first in, first out, requeued messages at their old place, or before all
+others in the order in which they came back.
 
 The head is in memory, the *window*; what comes when the window is full stands *behind* it, in the
 store alone, and is fetched back before the window runs dry.
 
 Messages of the window stand in chunks, about one a read of the publisher's socket, so that putting
 and taking cost per chunk and not per message. Returned messages have smaller numbers than all that
-were never taken; they wait in a heap of their own and go first.
+were never taken; they wait by themselves, and go first.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class Window:
         behind_bytes: size of their bodies.
         seen_below: those with smaller numbers count as delivered before.
         first: no message has a smaller number.
+        returns_in_turn: what comes back goes in that order.
 
     Attributes:
         ready: how many there are.
@@ -141,11 +143,15 @@ class Window:
         behind_bytes: int = 0,
         seen_below: int = 0,
         first: int = 1,
+        *,
+        returns_in_turn: bool = False,
     ) -> None:
         self._memory = memory
         self._window: deque[Chunk] = deque()
         self.window_bytes = 0
-        self._returned: list[tuple[int, Message]] = []
+        # A heap, or in turn.
+        self._returned: list[tuple[int, Message]] | deque[tuple[int, Message]]
+        self._returned = deque() if returns_in_turn else []
         self.behind_from = first if behind else next_number
         self._behind_kept = behind
         self._behind_kept_bytes = behind_bytes
@@ -279,7 +285,10 @@ class Window:
     def _take_returned(self, limit: int) -> Run:
         returned = self._returned
         count = min(limit, len(returned))
-        taken = [heappop(returned) for _ in range(count)]
+        if isinstance(returned, deque):
+            taken = [returned.popleft() for _ in range(count)]
+        else:
+            taken = [heappop(returned) for _ in range(count)]
         messages = [message for _, message in taken]
         self.ready -= count
         self.ready_bytes -= bodies_size(messages)
@@ -288,12 +297,15 @@ class Window:
 
     def give_back(self, deliveries: Sequence[tuple[int, Message]]) -> None:
         """Puts taken messages back at their places; they count as delivered before."""
-        if len(deliveries) > len(self._returned):
-            self._returned += deliveries
-            heapify(self._returned)
+        returned = self._returned
+        if isinstance(returned, deque):
+            returned += deliveries
+        elif len(deliveries) > len(returned):
+            returned += deliveries
+            heapify(returned)
         else:
             for delivery in deliveries:
-                heappush(self._returned, delivery)
+                heappush(returned, delivery)
         messages = [message for _, message in deliveries]
         self.ready += len(deliveries)
         self.ready_bytes += bodies_size(messages)
