@@ -203,3 +203,27 @@ def test_what_is_purged_does_not_hold_its_group_up(store: Store) -> None:
     assert worker.listen() == []
     worker.settle(0, requeue=False)
     assert worker.listen() == [0]
+
+
+@pytest.mark.parametrize("drops", ["expiration", "x-max-length"])
+def test_what_is_dropped_makes_room_for_groups_that_were_not_seen(drops: str) -> None:
+    harness = Harness(Config(limits=Limits(queue_memory_bytes_max=100_000)))
+    busy, idle, publisher = Client(harness), Client(harness), Client(harness)
+    arguments: dict[str, Any] = {"x-message-groups": True}
+    if drops == "x-max-length":
+        arguments[drops] = 20
+    busy.ask(Queue.Declare(queue="q", arguments=arguments))
+    busy.ask(Basic.Qos(prefetch_count=1))
+    busy.tell(Basic.Consume(queue="q"))
+    publisher.publish(b"first", routing_key="q", headers={"x-group-id": "a"})
+    idle.tell(Basic.Consume(queue="q", no_ack=True))
+    expires = {"expiration": "1000"} if drops == "expiration" else {}
+    for _ in range(12):
+        publisher.publish(b"x" * 10_000, routing_key="q", headers={"x-group-id": "a"}, **expires)
+    publisher.publish(b"1", routing_key="q", headers={"x-group-id": "b"})
+    assert idle.bodies() == []
+    if drops == "x-max-length":
+        for _ in range(12):
+            publisher.publish(b"2", routing_key="q", headers={"x-group-id": "b"})
+    harness.wait(2)
+    assert idle.bodies()[:1] == [b"1"]

@@ -295,6 +295,8 @@ class Queue:
             self._serve()
         if self.expiry.deadlines or self._is_limited:
             self._losses.trim()
+            if self._losses.spent and self.selection.consumers and self.backlog.at_hand:
+                self._broker.touch(self)  # others may be at hand now than before
 
     def _serve(self) -> None:
         if self.stream is not None:
