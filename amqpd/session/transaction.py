@@ -67,3 +67,5 @@ class Transaction:
         for settlement in settlements:
             unsettled.update(settlement.deliveries)
         channel.unacked.restore(unsettled)
+        for consumer in {delivery[0] for delivery in unsettled.values()}:
+            channel.ack_timeout.watch(consumer)

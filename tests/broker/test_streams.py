@@ -322,12 +322,27 @@ def test_a_policy_shortens_streams_that_are_there(store: Store) -> None:
     assert the(after).ready == 30
 
 
+def test_a_reader_that_wants_nothing_lets_others_have_their_turn() -> None:
+    harness = Harness()
+    declare(harness)
+    below = 8 * FILTERED_READS * FILTERED_MESSAGES
+    tail, picky = Reader(harness, "next"), Client(harness)
+    picky.send(publish_bytes(b"", routing_key="s") * below)
+    while tail.client.heard():
+        tail.client.send(encode_method(1, Basic.Ack(delivery_tag=0, multiple=True)))
+    picky.ask(Basic.Qos(prefetch_count=10))
+    arguments = {"x-stream-offset": "first", "x-stream-filter": "none"}
+    consume = Basic.Consume(queue="s", consumer_tag="picky", arguments=arguments)
+    picky.send(encode_method(1, consume) + publish_bytes(b"", routing_key="s"))
+    assert the(harness).unacked == 1  # of the one at the tail, in the first turn
+
+
 # --- places that are remembered -------------------------------------------------------------------
 
 
-def remembered(harness: Harness, prefetch: int = 10) -> Reader:
+def remembered(harness: Harness, prefetch: int = 10, offset: Any = "first") -> Reader:
     arguments = {"automatic_offset_tracking": True}
-    return Reader(harness, "first", prefetch, "app", **arguments)
+    return Reader(harness, offset, prefetch, "app", **arguments)
 
 
 def test_a_place_is_remembered_across_a_crash(harness: Harness) -> None:
@@ -341,6 +356,40 @@ def test_a_place_is_remembered_across_a_crash(harness: Harness) -> None:
     again = restarted(harness)
     assert remembered(again).all() == same(range(10, 100))
     assert remembered(again).all() == []
+
+
+@pytest.mark.parametrize("offset", ["next", "last", "1h"])
+def test_who_has_acknowledged_nothing_begins_where_it_began(harness: Harness, offset: str) -> None:
+    declare(harness)
+    publish(harness, 0, 3)
+    remembered(harness, offset=offset).client.link.close()
+    publish(harness, 3, 5)
+    again = restarted(harness)
+    again.wait(3600 if offset == "1h" else 0)
+    publish(again, 5, 7)
+    first = {"next": 3, "last": 2, "1h": 0}[offset]
+    assert remembered(again, offset=offset).all() == same(range(first, 7))
+
+
+def test_a_single_active_consumer_begins_where_the_one_before_it_began(harness: Harness) -> None:
+    declare(harness, single_active_consumer=True)
+    one, other = (remembered(harness, offset="next") for _ in range(2))
+    publish(harness, 0, 3)
+    assert (one.some(), other.some()) == (same(range(3)), [])
+    one.client.link.close()
+    assert other.all() == same(range(3))
+
+
+def test_late_acks_of_a_consumer_that_has_gone_take_no_place_back(harness: Harness) -> None:
+    declare(harness)
+    publish(harness, 0, 30)
+    reader = remembered(harness)
+    assert reader.some() == same(range(10))
+    late = reader.last_tag
+    reader.client.ask(Basic.Cancel(consumer_tag="app"))
+    assert remembered(harness, prefetch=30).all() == same(range(30))
+    reader.client.tell(Basic.Ack(delivery_tag=late, multiple=True))
+    assert the(harness).stream.places == {"app": 30}
 
 
 def test_a_place_that_is_gone_is_the_first_that_is_left(harness: Harness) -> None:

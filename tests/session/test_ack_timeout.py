@@ -6,7 +6,7 @@ from amqpd.config.settings import Consumer
 from amqpd.session.ack_timeout import LOOKS_MAX
 from amqpd.testing.client import Client
 from amqpd.testing.harness import Harness
-from amqpd.wire.methods import Basic, Channel, Queue
+from amqpd.wire.methods import Basic, Channel, Queue, Tx
 
 AS_4_3 = Config(consumer=Consumer(ack_timeout_s=10.0, ack_timeout_cancels=True))
 QUORUM = {"x-queue-type": "quorum"}
@@ -108,3 +108,19 @@ def test_what_a_consumer_asked_for_itself_goes_before_a_policy() -> None:
     assert client.heard() == []
     harness.wait(0.7)
     assert len(client.heard()) == 1
+
+
+def test_deliveries_that_a_rollback_brings_back_have_their_time_again() -> None:
+    harness = Harness()
+    client = Client(harness)
+    client.ask(Queue.Declare(queue="q", arguments={"x-ack-timeout": 1000}))
+    client.ask(Tx.Select())
+    client.tell(Basic.Consume(queue="q"))
+    Client(harness).publish(b"1", routing_key="q")
+    (told,) = [each for each in client.heard() if isinstance(each.method, Basic.Deliver)]
+    client.tell(Basic.Ack(delivery_tag=told.method.delivery_tag))
+    harness.wait(0.5)
+    client.ask(Tx.Rollback())
+    harness.wait(1.2)
+    (again,) = client.heard()
+    assert again.method.redelivered

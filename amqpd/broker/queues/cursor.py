@@ -58,14 +58,15 @@ class Cursor:
 
     Attributes:
         number: the offset of the next message; None before it is known where it begins.
+        is_new: it has not read yet.
         since_ms: it begins with messages that came then or later, if the store has to say which.
         fetching: an answer of the store is on its way.
         gone: its consumer has gone.
     """
 
     __slots__ = (
-        "_blocks", "_outstanding", "consumer", "fetching", "gone", "number", "origin", "since_ms",
-        "tag", "wants",
+        "_blocks", "_outstanding", "consumer", "fetching", "gone", "is_new", "number", "origin",
+        "since_ms", "tag", "wants",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class Cursor:
         self.wants = wants
         self.tag = tag
         self.number: int | None = None
+        self.is_new = True
         self.since_ms = 0
         self.fetching = False
         self.gone = False

@@ -141,6 +141,11 @@ class Losses:
         """Whether more may be dropped in this turn."""
         return self.spent < STEP_MESSAGES and not self._broker.journal.is_choked
 
+    @property
+    def has_made_room(self) -> bool:
+        """Whether something was dropped in this turn, and nothing is left to drop."""
+        return self.spent > 0 and not self.goes_on
+
     # --- what has waited too long for one, or is too much -----------------------------------------
 
     def expire(self, now: float) -> bool:

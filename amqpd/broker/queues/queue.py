@@ -263,7 +263,9 @@ class Queue:
             return False  # it waits, and no limit concerns it until then
         # What was published before may be on its way to consumers, and so may this.
         self._broker.settle_queues()
-        return self._would_be_full(message) and bool(self.ready or not self.selection.has_room())
+        is_held_up = self.ready or not self.selection.has_room()
+        is_held_up = is_held_up or (self._has_brakes and not self._allowed(1))
+        return self._would_be_full(message) and bool(is_held_up)
 
     def is_duplicate(self, message: Message) -> bool:
         """Whether a message with its key has come before; if not, its key is known from now on."""
@@ -295,8 +297,8 @@ class Queue:
             self._serve()
         if self.expiry.deadlines or self._is_limited:
             self._losses.trim()
-            if self._losses.spent and self.selection.consumers and self.backlog.at_hand:
-                self._broker.touch(self)  # others may be at hand now than before
+            if self._losses.has_made_room and self.selection.consumers and self.backlog.at_hand:
+                self._broker.touch(self)  # others are at hand than before
 
     def _serve(self) -> None:
         if self.stream is not None:
@@ -346,7 +348,8 @@ class Queue:
             if run is None:
                 continue
             self._give(consumer, run, run.numbers, run.messages)
-            selection.took(takers, len(run.messages))
+            # One that has read without finding anything has had its turn, too.
+            selection.took(takers, len(run.messages) or 1)
         if filtered == FILTERED_READS:  # others have their turn before the next
             self._alarm.set_by(self._broker.now)
 

@@ -238,8 +238,9 @@ class Stream:
     def join(self, cursor: Cursor) -> None:
         """A consumer begins to read."""
         self._cursors[cursor] = None
-        if not cursor.tag:
+        if cursor.tag not in self.places:
             self._place(cursor)
+            self._remember_start(cursor)
 
     def leave(self, cursor: Cursor) -> None:
         """It has gone."""
@@ -255,6 +256,7 @@ class Stream:
         """Finds out where a consumer begins. One that is remembered goes on where it was."""
         known = self.places.get(cursor.tag) if cursor.tag else None
         what, value = cursor.origin if known is None else ReadFrom("at", known)
+        cursor.since_ms = 0
         if what == FIRST:
             cursor.number = self.first_number
         elif what == NEXT:
@@ -266,6 +268,18 @@ class Stream:
         else:
             cursor.number = min(max(value, self.first_number), self.next_number)
 
+    def _remember_start(self, cursor: Cursor) -> None:
+        """A consumer that goes before it has acknowledged anything begins there again."""
+        is_known = cursor.number is not None and not cursor.since_ms
+        if cursor.tag and is_known and cursor.tag not in self.places:
+            self._remember(cursor.tag, cursor.number or 0)
+
+    def _remember(self, tag: str, place: int) -> None:
+        # Others may have come first since it began: then there is no room, and it is forgotten.
+        if self.can_remember(tag):
+            self.places[tag] = place
+            self._journal.remember(self, tag, place)
+
     def _place_in_time(self, cursor: Cursor, since_ms: int) -> None:
         if self._tail and self._tail[0].came_ms < since_ms:
             later = [part.first for part in self._tail if part.came_ms >= since_ms]
@@ -276,8 +290,10 @@ class Stream:
     def read(self, cursor: Cursor, limit: int) -> Run | None:
         """The next messages for a consumer, at most `limit`, none of which it may want; None if it
         has to wait, until it is `awakened`."""
-        if cursor.number is None:
-            self._place(cursor)
+        if cursor.is_new:
+            cursor.is_new = False
+            if cursor.number is None or cursor.tag in self.places:  # another may have come further
+                self._place(cursor)
         found, size = cursor.read(limit)
         ticket = 0
         if found is None:
@@ -331,10 +347,9 @@ class Stream:
     def settled(self, cursor: Cursor, numbers: Sequence[int]) -> None:
         """A consumer is done with messages."""
         place = cursor.settled(numbers)
-        # Others may have come first since it began: then there is no room, and it is forgotten.
-        if place is not None and self.can_remember(cursor.tag):
-            self.places[cursor.tag] = place
-            self._journal.remember(self, cursor.tag, place)
+        # What comes late, after its consumer, takes nothing back that the next one has done.
+        if place is not None and not (cursor.gone and place < self.places.get(cursor.tag, 0)):
+            self._remember(cursor.tag, place)
 
     def can_remember(self, tag: str) -> bool:
         """Whether there is room for one more place. Those go that nobody can go on from."""
@@ -378,6 +393,7 @@ class Stream:
         cursors = [cursor for cursor in self._asked.pop(fetch, ()) if not cursor.gone]
         for cursor in cursors:
             self._hold(cursor.got(answer))
+            self._remember_start(cursor)
         self._wake(cursors)
         damaged = [number for number in answer.damaged if number not in self._damaged]
         if damaged:

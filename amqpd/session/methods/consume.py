@@ -69,7 +69,9 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     if method.exclusive:
         queue.exclusive_consumer = consumer
     if not method.nowait:
-        channel.say(Basic.ConsumeOk(consumer_tag=tag))
+        is_remembered = consumer.cursor is not None and consumer.cursor.tag
+        say = channel.promise if is_remembered else channel.say
+        say(Basic.ConsumeOk(consumer_tag=tag))
     session.broker.touch(queue)
     session.broker.settle_touched()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from amqpd import errors
 from amqpd.broker.exchanges.deduplication import Gate
 from amqpd.broker.message import ENVELOPE
+from amqpd.broker.queues.queue import Queue
 from amqpd.broker.routing import route
 from amqpd.session.methods.publish import send
 from amqpd.session.methods.settle import apply
@@ -14,6 +15,8 @@ from amqpd.session.transaction import Transaction
 from amqpd.wire.methods import Tx
 
 if TYPE_CHECKING:
+    from amqpd.broker.routing import Target
+    from amqpd.broker.vhost import Vhost
     from amqpd.session.channel import Channel
 
 
@@ -33,7 +36,7 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
     vhost = channel.session.vhost
     accepted = True
     for publish in transaction.publishes:
-        queues = publish.queues
+        queues = _as_they_are_now(vhost, publish.queues)
         if not queues and not publish.message[ENVELOPE].exchange:
             # The default exchange names its queue; RabbitMQ looks for it at the commit.
             queues = route(
@@ -48,6 +51,15 @@ def commit(channel: Channel, method: Tx.Commit, payload: bytes) -> None:
     if not accepted:
         raise errors.precondition_failed("partial tx completion")
     channel.promise(Tx.CommitOk())
+
+
+def _as_they_are_now(vhost: Vhost, queues: tuple[Target, ...]) -> tuple[Target, ...]:
+    """What was routed to a queue that is gone is for one that has its name now, as in RabbitMQ."""
+    if not any(isinstance(each, Queue) and each.deleted for each in queues):
+        return queues
+    names = {each: each.name for each in queues if isinstance(each, Queue) and each.deleted}
+    found = [vhost.queues.get(names[each]) if each in names else each for each in queues]
+    return tuple(each for each in found if each is not None)
 
 
 def rollback(channel: Channel, method: Tx.Rollback, payload: bytes) -> None:
