@@ -26,7 +26,7 @@ SIZE: Final = "x-cache-size"
 
 SIZE_DEFAULT: Final = 100_000
 SIZE_MAX: Final = 1_000_000  # about 150 MiB
-KEY_CHARACTERS_MAX: Final = 100  # of longer ones a hash stands for them
+KEY_CHARACTERS_MAX: Final = 100  # for longer ones, and those with a NUL, stands a hash
 FOR_EVER: Final = 0
 TTL_MS_MAX: Final = 1 << 60  # as long as for ever; the store has no room for larger numbers
 
@@ -176,7 +176,7 @@ def key_of(headers: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
     key = f"text {value}" if isinstance(value, str) else f"{type(value).__name__} {value!r}"
-    if len(key) > KEY_CHARACTERS_MAX:
+    if len(key) > KEY_CHARACTERS_MAX or "\0" in key:  # which would end the text in the store
         encoded = key.encode("utf-8", "surrogateescape")
         return f"hash {blake2b(encoded, digest_size=24).hexdigest()}"
     return key.encode("utf-8", "backslashreplace").decode()

@@ -159,3 +159,14 @@ def test_a_number_that_cannot_be_is_refused(newest: int, more: dict[str, Any], w
         "PRECONDITION_FAILED - invalid arg 'x-max-length-per-key' for queue 's' in vhost '/': "
         + why
     )
+
+
+def test_groups_that_are_no_text_are_keys_too(store: Store) -> None:
+    harness = Harness(store=store)
+    declare(harness, 1)
+    client = Client(harness)
+    data = publish_bytes(b"x", routing_key="s", headers={"x-group-id": "abc"})
+    for group in (b"\xff\xfe\xff", b"\xed\xa0\x80", b"\xff\xfe\xff"):
+        client.send(data.replace(b"abc", group))
+    compacted(harness)
+    assert the(harness).ready == 2

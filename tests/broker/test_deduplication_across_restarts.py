@@ -301,3 +301,16 @@ def test_what_waits_for_a_retry_keeps_its_key(store: Store, terms: dict[str, Any
     assert take_all(harness) == [b"1"]
     publish(Client(harness), b"5", "key")
     assert take_all(harness) == [b"5"]
+
+
+@pytest.mark.parametrize("arguments", [{"x-message-deduplication": True}, WINDOW])
+def test_keys_with_a_nul_are_told_apart_and_found_again(
+    store: Store, arguments: dict[str, Any]
+) -> None:
+    harness = Harness(store=store)
+    client = declare(harness, arguments)
+    for body, key in ((b"1", "a\0b"), (b"2", "a\0c"), (b"again", "a\0b")):
+        publish(client, body, key)
+    client = declare(harness := restarted(harness), arguments)
+    publish(client, b"once more", "a\0c")
+    assert take_all(harness) == [b"1", b"2"]

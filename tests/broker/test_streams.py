@@ -41,7 +41,7 @@ def harness(request: pytest.FixtureRequest, store: Store) -> Harness:
 
 def restarted(harness: Harness) -> Harness:
     """The broker on the same store after a crash."""
-    return Harness(CONFIG, store=harness.store, epoch=1_000_000 + harness.now)
+    return Harness(CONFIG, store=harness.store, epoch=harness.core.broker.epoch + harness.now)
 
 
 def declare(harness: Harness, **arguments: Any) -> None:
@@ -287,6 +287,17 @@ def test_of_many_messages_that_come_at_once_as_many_stay_as_of_others(harness: H
     for _ in range(5):
         Client(harness).send(publish_bytes(b"x" * 1000, routing_key="s") * 300)
     assert 200 - 66 <= the(harness).ready <= 200
+
+
+def test_what_is_too_old_goes_however_often_the_broker_starts(harness: Harness) -> None:
+    declare(harness, max_age="1h")
+    for minute in range(180):
+        publish(harness, minute, minute + 1)
+        harness.wait(60)
+        harness = restarted(harness)
+    offsets = [offset for offset, _ in Reader(harness, "first").all()]
+    assert 100 < offsets[0] <= 120
+    assert offsets == list(range(offsets[0], 180))
 
 
 def test_what_is_too_old_goes_when_something_new_comes(harness: Harness) -> None:

@@ -78,9 +78,8 @@ def message_keys(first: int, messages: Sequence[Message]) -> dict[int, str]:
 
 
 def _key(message: Message) -> str:
-    header = message[HEADER]
+    header, group = message[HEADER], None
     if content.flags(header) & content.HEADERS:
         group = content.headers(header).values.get(GROUP_ID)
-        if group is not None:
-            return f"group {group}"
-    return f"key {message[ENVELOPE].routing_key}"
+    key = f"key {message[ENVELOPE].routing_key}" if group is None else f"group {group}"
+    return key.encode("utf-8", "backslashreplace").decode()  # text, also where a client's is none

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from amqpd.broker.message import Message, body_bytes
 
-AGE: Final = re.compile(r"([0-9]+)([YMDhms])")
+AGE: Final = re.compile(r"([0-9]{1,15})([YMDhms])")
 UNITS_MS: Final = {
     "Y": 31_536_000_000,
     "M": 2_592_000_000,
@@ -130,6 +130,11 @@ class Segments:
         """
         known = len(self.full)
         age_ms_max = terms.age_ms_max
+        if not self._last_ms and self._bytes:
+            # What was there at the start is no younger than the segment before it, and no older
+            # than the start.
+            self._first_ms = self.full[-1].last_ms if self.full else 0
+            self._last_ms = now_ms
         if (
             age_ms_max is not None
             and self._first_ms is not None

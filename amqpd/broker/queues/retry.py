@@ -97,11 +97,12 @@ def retry(effective: Mapping[str, Any]) -> Retry | None:
     times_max = effective.get("retry-max")
     if not times_max:
         return None
-    least = effective.get("retry-min-delay", MIN_DELAY_MS)
+    most = effective.get("retry-max-delay", MAX_DELAY_MS)
+    least = effective.get("retry-min-delay", min(MIN_DELAY_MS, most))
     return Retry(
         times_max,
         least,
-        max(least, effective.get("retry-max-delay", MAX_DELAY_MS)),
+        max(least, most),
         effective.get("retry-multiplier", MULTIPLIER),
         effective.get("retry-jitter", JITTER),
     )

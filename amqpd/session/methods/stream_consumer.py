@@ -59,6 +59,9 @@ def read_by(
         origin = stream_arguments.read_from(arguments, now_ms)
         name = stream_arguments.FILTER
         wants = stream_arguments.stream_filter(arguments)
+        name = stream_arguments.MATCH_UNFILTERED
+        if not isinstance(arguments.values.get(name, False), bool):
+            raise ValueError("expected true or false")
         name = stream_arguments.TRACKING
         is_tracked = arguments.values.get(name, False)
         if not isinstance(is_tracked, bool):
