@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from amqpd.wire import tables
 from amqpd.wire.methods import BY_INDEX, decode_table
+
+SECONDS_MAX: Final = 253_402_300_799  # the end of the year 9999
 
 
 class Arguments(NamedTuple):
@@ -39,6 +41,16 @@ def with_entry(arguments: Arguments, entry: bytes) -> Arguments:
     """The table with one entry more, as it stands in a table."""
     body = arguments.encoded[4:] + entry
     return arguments_at(len(body).to_bytes(4, "big") + body, 0)
+
+
+def seconds_of(arguments: Arguments, name: str) -> int:
+    """An entry that is a timestamp, in seconds since 1970; of those that no calendar has, the last.
+
+    pamqp takes what is beyond 2106 for milliseconds.
+    """
+    entries, _ = tables.entries(arguments.encoded, 0)
+    (found,) = [entry for entry in entries if entry.name == name]
+    return min(int.from_bytes(arguments.encoded[found.value : found.end], "big"), SECONDS_MAX)
 
 
 def _text(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Streams that are larger than what is held in memory of them, across restarts, and in parts."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -463,3 +464,9 @@ def test_an_ack_that_comes_after_the_stream_has_gone_leaves_nothing_behind(
     recovered = harness.store.recover()
     assert not recovered.places
     assert not recovered.standings
+
+
+def test_who_waits_for_a_time_beyond_2106_gets_nothing_before_it(harness: Harness) -> None:
+    declare(harness)
+    publish(harness, 0, 30)
+    assert Reader(harness, datetime(2200, 1, 1, tzinfo=UTC)).some() == []

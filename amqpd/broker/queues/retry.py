@@ -10,7 +10,6 @@ This is amqpd's own: docs/RETRY.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +17,7 @@ from amqpd.broker.exchanges.delayed import DELAY, delay_ms, released
 from amqpd.broker.message import ENVELOPE, HEADER, WAS_PUT_OFF, Message
 from amqpd.broker.queues.returns import COUNT_HEADER as DELIVERIES
 from amqpd.wire import content, fields
+from amqpd.wire.arguments import seconds_of
 
 COUNT_HEADER: Final = "x-retry-count"
 DELIVER_AT: Final = "x-deliver-at"
@@ -134,8 +134,8 @@ def wanted_delay_ms(message: Message, now_ms: int) -> int:
     at = headers.values.get(DELIVER_AT)
     if at is None:
         return max(0, delay_ms(message))
-    if isinstance(at, datetime):
-        at = at.timestamp() * 1000
+    if headers.types[DELIVER_AT] == b"T":
+        at = seconds_of(headers, DELIVER_AT) * 1000
     if isinstance(at, float) and isfinite(at):
         at = round(at)
     return max(0, at - now_ms) if type(at) is int else 0

@@ -5,11 +5,11 @@ Source: RabbitMQ, "Streams", consuming with AMQP 0-9-1, and "Stream Filtering".
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from amqpd.broker.queues.retention import age_ms
 from amqpd.wire import content
-from amqpd.wire.arguments import Arguments
+from amqpd.wire.arguments import Arguments, seconds_of
 from amqpd.wire.tables import INTEGER_TYPES, TYPE_NAMES
 
 OFFSET: Final = "x-stream-offset"
@@ -50,18 +50,13 @@ def read_from(arguments: Arguments, now_ms: int) -> ReadFrom:
         except ValueError as error:
             raise ValueError(f"{error}; or first, last, next, an offset or a timestamp") from None
     if kind == b"T":
-        return ReadFrom(SINCE, seconds_of(value) * 1000)
+        return ReadFrom(SINCE, seconds_of(arguments, OFFSET) * 1000)
     if kind in INTEGER_TYPES:
         return ReadFrom(AT, value)
     raise ValueError(
         f"expected first, last, next, an offset, a timestamp or an age such as 7D, "
         f"got {TYPE_NAMES[kind]}"
     )
-
-
-def seconds_of(value: Any) -> int:
-    """A timestamp as seconds since 1970."""
-    return int(value.timestamp()) if hasattr(value, "timestamp") else int(value)
 
 
 class StreamFilter:
