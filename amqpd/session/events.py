@@ -102,7 +102,7 @@ def _of(session: Session) -> tuple[bytes, ...]:
 def _ends(session: Session) -> list[bytes]:
     """The addresses of both ends, out of the connection's name; without ports for a Unix socket."""
     told: list[bytes] = []
-    for prefix, end in zip(("peer_", ""), session.name.split(" -> "), strict=True):
+    for prefix, end in zip(("peer_", ""), session.name.split(" -> ", 1), strict=True):
         host, _, port = end.rpartition(":")
         if not port.isdecimal():
             told.append(fields.text(f"{prefix}host", end))
