@@ -160,12 +160,13 @@ class Core:
     def ready(self) -> Ready:
         """What must be done now."""
         broker = self.broker
-        while broker.resumable:
+        while (
+            broker.resumable or broker.letters
+        ):  # events of what happened outside of queues' rules
+            broker.settle_touched()
             resumable, broker.resumable = broker.resumable, []
             for waiter in resumable:
                 waiter.resume()
-        if broker.letters:  # events of what happened outside of the rules for queues
-            broker.settle_touched()
         fetches, broker.fetches = broker.fetches, []
         batch = broker.journal.hand_over(broker.now, broker.epoch + broker.now)
         deadline = broker.deadlines.next()

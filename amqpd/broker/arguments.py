@@ -183,7 +183,7 @@ TABLE: dict[str, Argument] = {
     "x-delayed": _switch(),
     "x-retry-max": _number("a whole number, 0 or more", 0),
     "x-retry-min-delay": _number(MILLISECONDS, 1),
-    "x-retry-max-delay": Argument(INTEGER_TYPES, _max_delay, ("classic", "quorum"), MILLISECONDS),
+    "x-retry-max-delay": Argument(INTEGER_TYPES, _max_delay, _CLASSIC_QUORUM, MILLISECONDS),
     "x-retry-multiplier": _number("a number from 1 to 100", 1, 100, NUMBER_TYPES),
     "x-retry-jitter": _number("a number from 0 to 1", 0, 1, NUMBER_TYPES),
     "x-ack-timeout": _number(MILLISECONDS, 1),

@@ -263,9 +263,10 @@ class Queue:
             return False  # it waits, and no limit concerns it until then
         # What was published before may be on its way to consumers, and so may this.
         self._broker.settle_queues()
-        is_held_up = self.ready or not self.selection.has_room()
-        is_held_up = is_held_up or (self._has_brakes and not self._allowed(1))
-        return self._would_be_full(message) and bool(is_held_up)
+        if not self._would_be_full(message):
+            return False
+        is_braked = self._has_brakes and not self._allowed(1)
+        return self.ready > 0 or is_braked or not self.selection.has_room()
 
     def is_duplicate(self, message: Message) -> bool:
         """Whether a message with its key has come before; if not, its key is known from now on."""

@@ -130,7 +130,7 @@ class Segments:
         """
         known = len(self.full)
         age_ms_max = terms.age_ms_max
-        if not self._last_ms and self._bytes:
+        if not self._last_ms and first > self.first:
             # What was there at the start is no younger than the segment before it, and no older
             # than the start.
             self._first_ms = self.full[-1].last_ms if self.full else 0

@@ -235,12 +235,14 @@ class Stream:
 
     # --- consumers --------------------------------------------------------------------------------
 
-    def join(self, cursor: Cursor) -> None:
-        """A consumer begins to read."""
+    def join(self, cursor: Cursor) -> bool:
+        """A consumer begins to read; whether it is remembered from now on where."""
         self._cursors[cursor] = None
-        if cursor.tag not in self.places:
-            self._place(cursor)
-            self._remember_start(cursor)
+        if cursor.tag in self.places:
+            return False
+        self._place(cursor)
+        self._remember_start(cursor)
+        return cursor.tag in self.places
 
     def leave(self, cursor: Cursor) -> None:
         """It has gone."""

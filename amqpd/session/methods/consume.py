@@ -59,8 +59,9 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
         pace=_pace(channel, arguments),
     )
     consumer.shares_limit = consumer.counts and channel.prefetch_all > 0
-    if queue.stream is not None:
-        stream_consumer.read_by(channel, queue.stream, consumer, method.consumer_tag, arguments)
+    is_remembered = queue.stream is not None and stream_consumer.read_by(
+        channel, queue.stream, consumer, method.consumer_tag, arguments
+    )
     channel.consumers[tag] = consumer
     queue.selection.add(consumer)
     queue.used()
@@ -69,7 +70,6 @@ def consume(channel: Channel, method: Basic.Consume, payload: bytes) -> None:
     if method.exclusive:
         queue.exclusive_consumer = consumer
     if not method.nowait:
-        is_remembered = consumer.cursor is not None and consumer.cursor.tag
         say = channel.promise if is_remembered else channel.say
         say(Basic.ConsumeOk(consumer_tag=tag))
     session.broker.touch(queue)

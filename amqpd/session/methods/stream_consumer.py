@@ -43,8 +43,8 @@ def check_prefetch(channel: Channel, queue: Queue, *, no_ack: bool) -> None:
 
 def read_by(
     channel: Channel, stream: Stream, consumer: Consumer, tag: str, arguments: Arguments
-) -> None:
-    """Lets a consumer read a stream.
+) -> bool:
+    """Lets a consumer read a stream; whether it is remembered from now on where it begins.
 
     Args:
         tag: as the client gave it.
@@ -74,4 +74,4 @@ def read_by(
         words = channel.session.vhost.words("queue", consumer.queue.name)
         raise errors.precondition_failed(f"invalid arg '{name}' for {words}: {error}") from None
     consumer.cursor = Cursor(consumer, origin, wants, tag if is_tracked else "")
-    stream.join(consumer.cursor)
+    return stream.join(consumer.cursor)

@@ -57,8 +57,10 @@ def _as_they_are_now(vhost: Vhost, queues: tuple[Target, ...]) -> tuple[Target, 
     """What was routed to a queue that is gone is for one that has its name now, as in RabbitMQ."""
     if not any(isinstance(each, Queue) and each.deleted for each in queues):
         return queues
-    names = {each: each.name for each in queues if isinstance(each, Queue) and each.deleted}
-    found = [vhost.queues.get(names[each]) if each in names else each for each in queues]
+    found = [
+        vhost.queues.get(each.name) if isinstance(each, Queue) and each.deleted else each
+        for each in queues
+    ]
     return tuple(each for each in found if each is not None)
 
 
